@@ -1,0 +1,2 @@
+//! Placeholder.
+pgrx::pg_module_magic!();
