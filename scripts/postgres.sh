@@ -80,7 +80,7 @@ write_settings() {
 set_superuser_password() {
     [ ! -s "$state/postgres.password" ] || return 0
     new_password postgres
-    (cd / && as_server "$pg15_bin/postgres" --single -D "$data" postgres >/dev/null) \
+    (cd / && as_server "$pg15_bin/postgres" --single -D "$data" postgres >>"$state/postgres.log" 2>&1) \
         <<<"alter role postgres password '$(cat "$state/postgres.password")'" \
         || fail "the superuser's password could not be set" "Look into $state/postgres.log"
 }

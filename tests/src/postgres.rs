@@ -1,0 +1,208 @@
+//! A Postgres of a test's own: in a scratch folder, on a free port, as an unprivileged user.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use tokio_postgres::{Client, NoTls};
+
+use crate::deadline::eventually;
+use crate::place::{Scratch, as_server_user, end_of, free_port, postgres_programs};
+
+/// The role that the streamer logs in with, and its password: SCRAM, as in production.
+const STREAMER_ROLE: &str = "headwater_streamer";
+const STREAMER_PASSWORD: &str = "flows-downhill";
+
+/// How `pg_ctl stop` stops.
+#[derive(Clone, Copy, Debug)]
+pub enum StopMode {
+    /// Disconnects everybody, writes a checkpoint, waits until the WAL senders have sent all.
+    Fast,
+    /// Drops everything; the next start recovers from the WAL.
+    Immediate,
+}
+
+/// A running (or, for a while, stopped) server with a database `headwater`.
+#[derive(Debug)]
+pub struct Postgres {
+    scratch: Scratch,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// A server ready for Headwater: logical WAL, the extension, the streamer's role.
+    pub async fn start() -> Self {
+        let postgres = Self::start_bare(&["wal_level=logical", "max_prepared_transactions=10"]).await;
+        postgres.install().await;
+        postgres
+    }
+
+    /// A server with these settings and an empty database.
+    pub async fn start_bare(settings: &[&str]) -> Self {
+        let scratch = Scratch::new("postgres");
+        let mut postgres = Self { scratch, port: free_port(), server: None };
+        postgres.init(settings);
+        postgres.resume().await;
+        let client = postgres.connect_to("postgres", "postgres").await.unwrap();
+        client.batch_execute("create database headwater").await.unwrap();
+        postgres
+    }
+
+    /// The extension and the streamer's role, with no more rights than it needs.
+    pub async fn install(&self) {
+        self.sql(&format!(
+            "create extension headwater;
+             create role {STREAMER_ROLE} login replication password '{STREAMER_PASSWORD}';
+             grant headwater_writer to {STREAMER_ROLE};"
+        ))
+        .await;
+    }
+
+    fn init(&self, settings: &[&str]) {
+        let output = as_server_user(&postgres_programs().join("initdb"))
+            .arg("-D")
+            .arg(self.data())
+            .args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let hba = format!(
+            "host all {STREAMER_ROLE} 127.0.0.1/32 scram-sha-256\n\
+             host replication {STREAMER_ROLE} 127.0.0.1/32 scram-sha-256\n\
+             host all postgres 127.0.0.1/32 trust\n"
+        );
+        std::fs::write(self.data().join("pg_hba.conf"), hba).unwrap();
+        let mut configuration = String::from(
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nlog_line_prefix = '%m [%p] %a '\n",
+        );
+        for setting in settings {
+            let (name, value) = setting.split_once('=').unwrap();
+            let _ = writeln!(configuration, "{name} = '{value}'");
+        }
+        std::fs::write(self.data().join("postgresql.auto.conf"), configuration).unwrap();
+    }
+
+    /// Starts the server again after a stop, and waits until it takes connections.
+    pub async fn resume(&mut self) {
+        assert!(self.server.is_none(), "the server runs");
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let server = as_server_user(&postgres_programs().join("postgres"))
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.server = Some(server);
+        let this = &*self;
+        eventually(
+            "Postgres to take connections",
+            || async move { this.connect_to("postgres", "postgres").await.ok() },
+        )
+        .await;
+    }
+
+    /// `pg_ctl stop`: fails the test if the server has not stopped within 20 s, long before the 60 s at which
+    /// Postgres drops a WAL receiver that does not answer.
+    pub async fn stop(&mut self, mode: StopMode) {
+        let mut server = self.server.take().expect("the server does not run");
+        let mode = match mode {
+            StopMode::Fast => "fast",
+            StopMode::Immediate => "immediate",
+        };
+        let mut command = as_server_user(&postgres_programs().join("pg_ctl"));
+        command.args(["stop", "-w", "-t", "20", "-m", mode, "-D"]).arg(self.data());
+        // The server is this process' child: pg_ctl sees it end only once it was waited for.
+        let waiting = tokio::task::spawn_blocking(move || server.wait());
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "pg_ctl stop -m {mode}: {}", String::from_utf8_lossy(&output.stdout));
+        waiting.await.unwrap().unwrap();
+    }
+
+    /// A connection as the superuser.
+    pub async fn connect(&self) -> Client {
+        self.connect_to("postgres", "headwater").await.unwrap()
+    }
+
+    async fn connect_to(&self, user: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
+        let parameters = format!("host=127.0.0.1 port={} user={user} dbname={database} connect_timeout=5", self.port);
+        let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A connection while the server may be down.
+    pub async fn try_connect(&self) -> Option<Client> {
+        self.connect_to("postgres", "headwater").await.ok()
+    }
+
+    /// Runs statements as the superuser.
+    pub async fn sql(&self, statements: &str) {
+        if let Err(error) = self.connect().await.batch_execute(statements).await {
+            panic!("{statements}: {error:?}");
+        }
+    }
+
+    /// The one number that a query gives.
+    pub async fn count(&self, query: &str) -> usize {
+        let row = self.connect().await.query_one(query, &[]).await.unwrap();
+        usize::try_from(row.get::<_, i64>(0)).unwrap()
+    }
+
+    /// What the streamer connects with.
+    pub fn streamer_url(&self) -> String {
+        format!("postgres://{STREAMER_ROLE}:{STREAMER_PASSWORD}@127.0.0.1:{}/headwater", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// One of Postgres' programs (pgbench, psql …) as the superuser on this server's database.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = as_server_user(&postgres_programs().join(name));
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "headwater")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs such a program to its end, which must be a good one.
+    pub async fn run(&self, name: &str, arguments: &[&str]) -> Output {
+        let mut command = self.program(name);
+        command.args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn data(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.scratch.path().join("postgres.log")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = as_server_user(&postgres_programs().join("pg_ctl"))
+                .args(["stop", "-W", "-m", "immediate", "-D"])
+                .arg(self.data())
+                .output();
+            let _ = server.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- end of Postgres' log\n{}", end_of(&self.log()));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! End-to-end tests, one module for each promise: what it is, the oracle that judges it, and how it is provoked.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod batch;
+mod crash;
+mod hostile;
+mod load;
+mod open_transaction;
+mod orders;
+mod pgbench;
+mod stack;
+mod startup;
+mod stream;
