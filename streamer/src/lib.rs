@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The streamer: follows Postgres' write-ahead log and serves its events over HTTP.
+//!
+//! Data flows one way, `source → decode → log → events → http`; `ingest` is the only way back.
+//!
+//! * [`source`]: the replication connection and its slot
+//! * [`decode`]: pgoutput bytes → messages; pure
+//! * [`log`]: the newest transactions in memory, each change framed once for all clients
+//! * [`watermark`]: up to which position nothing can appear any more
+//! * [`events`]: pages and streams of events; the exact joint between table and log
+//! * [`ingest`]: clients' batches into `headwater.ingest`
+//! * [`http`]: the API
+//! * [`config`], [`database`], [`error`]: what they all use
+//! * [`run`]: puts it together
+
+pub mod config;
+pub mod database;
+pub mod decode;
+pub mod error;
+pub mod events;
+pub mod http;
+pub mod ingest;
+pub mod log;
+pub mod run;
+pub mod source;
+pub mod watermark;

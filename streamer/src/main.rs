@@ -1,2 +1,26 @@
-//! Placeholder.
-fn main() {}
+//! The binary `headwater`.
+
+use clap::Parser;
+use headwater_streamer::config::{Cli, Command};
+use headwater_streamer::run;
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Scripts tell one kind of failure only: 1, whatever was wrong with the set-up.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let Command::Serve(config) = cli.command;
+    match run::serve(*config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("headwater: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

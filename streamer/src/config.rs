@@ -1,0 +1,295 @@
+//! Flags and environment. Every flag has a variable; the help is meant to be read.
+
+use crate::error::Error;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use std::time::Duration;
+use tokio_postgres::config::Config as PostgresConfig;
+
+/// Event-sourced sync for Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "headwater", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the write-ahead log of a database and serve its events over HTTP
+    ///
+    /// The database needs wal_level=logical and the extension headwater. The role in the URL needs LOGIN, REPLICATION
+    /// and membership in headwater_writer:
+    ///
+    ///   create role headwater_streamer login replication in role headwater_writer;
+    ///
+    /// Nothing is kept on disk: stop it, kill it, run several of them (each with its own --replica).
+    #[command(verbatim_doc_comment)]
+    Serve(Box<Serve>),
+}
+
+/// Flags of `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// postgres://role:password@host:5432/database [env: also DATABASE_URL]
+    #[arg(long, env = "HEADWATER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Address to listen on [default: 127.0.0.1 with --insecure, else 0.0.0.0]
+    #[arg(long, env = "HEADWATER_LISTEN", value_name = "HOST")]
+    pub listen: Option<String>,
+
+    /// Port to listen on; 0 takes a free one and logs it
+    #[arg(long, env = "HEADWATER_PORT", default_value_t = 4000)]
+    pub port: u16,
+
+    /// Serve without authentication: whoever reaches the port reads every event and writes as anybody
+    #[arg(long, env = "HEADWATER_INSECURE", num_args = 0..=1, require_equals = true, default_value = "false",
+          default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub insecure: bool,
+
+    /// Name of this streamer among several on one database; its slot is headwater_<REPLICA>
+    #[arg(long, env = "HEADWATER_REPLICA", default_value = "default", value_parser = parse_replica)]
+    pub replica: String,
+
+    /// Memory for the newest events: a client that was away no longer than that is served from memory
+    #[arg(long, env = "HEADWATER_RING_BYTES", default_value = "256MiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub ring_bytes: u64,
+
+    /// How much write-ahead log Postgres keeps for us, so that a restart finds again what clients have not read
+    #[arg(long, env = "HEADWATER_RING_WAL", default_value = "256MiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub ring_wal: u64,
+
+    /// Largest body of a request, unpacked
+    #[arg(long, env = "HEADWATER_MAX_BODY_BYTES", default_value = "8MiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub max_body_bytes: u64,
+
+    /// Most events in one batch
+    #[arg(long, env = "HEADWATER_MAX_BATCH_EVENTS", default_value_t = 1000, value_name = "N")]
+    pub max_batch_events: usize,
+
+    /// Role under which clients' events change your tables; its grants and policies decide what they may
+    #[arg(long, env = "HEADWATER_APPLY_ROLE", default_value = "headwater_client", value_name = "ROLE")]
+    pub apply_role: String,
+
+    /// Browser origin that may call us, as https://app.example (repeat, or separate by commas; * is any). With
+    /// --insecure, localhost may anyway
+    #[arg(long, env = "HEADWATER_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    pub cors_origin: Vec<String>,
+
+    /// How often an idle stream sends a sign of life
+    #[arg(long, env = "HEADWATER_HEARTBEAT", default_value = "15s", value_parser = parse_duration, value_name = "TIME")]
+    pub heartbeat: Duration,
+
+    /// How long clients wait before they reconnect
+    #[arg(long, env = "HEADWATER_RETRY", default_value = "1s", value_parser = parse_duration, value_name = "TIME")]
+    pub retry: Duration,
+
+    /// Most connections at the same time; further ones wait
+    #[arg(long, env = "HEADWATER_MAX_CONNECTIONS", default_value_t = 19_000, value_name = "N",
+          value_parser = parse_at_least::<1>)]
+    pub max_connections: usize,
+
+    /// How long a client may take to send a request's headers
+    #[arg(long, env = "HEADWATER_HEADER_TIMEOUT", default_value = "10s", value_parser = parse_duration, value_name = "TIME")]
+    pub header_timeout: Duration,
+
+    /// Connections to Postgres for reading and writing events, besides one for the log and one for the watermark
+    #[arg(long, env = "HEADWATER_POOL_SIZE", default_value_t = 16, value_name = "N", value_parser = parse_at_least::<8>)]
+    pub pool_size: usize,
+
+    /// How to write the log; RUST_LOG chooses what, as RUST_LOG=headwater_streamer=debug
+    #[arg(long, env = "HEADWATER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Serve {
+    /// The address to listen on.
+    pub fn host(&self) -> &str {
+        self.listen.as_deref().unwrap_or(if self.insecure { "127.0.0.1" } else { "0.0.0.0" })
+    }
+
+    /// Refuses to serve without authentication unless that was spelled out.
+    pub fn check_authentication(&self) -> Result<(), Error> {
+        if self.insecure {
+            return Ok(());
+        }
+        Err(Error::setup(
+            "no authentication is configured: whoever reaches the port could read and write every event",
+            "for development on this machine pass --insecure (HEADWATER_INSECURE=true); \
+             this version does not know tokens (JWT) yet, so --insecure is the only way to serve",
+        ))
+    }
+
+    /// The database, from `--database-url` or `DATABASE_URL`.
+    pub fn postgres(&self) -> Result<PostgresConfig, Error> {
+        let remedy = "pass --database-url postgres://role:password@host:5432/database (or set DATABASE_URL)";
+        let url =
+            self.database_url.clone().or_else(|| std::env::var("DATABASE_URL").ok()).filter(|url| !url.is_empty());
+        let url = url.ok_or_else(|| Error::setup("there is no database URL", remedy))?;
+        // The URL itself may hold a password: it is never printed.
+        let mut config: PostgresConfig = url.parse().map_err(|error: tokio_postgres::Error| {
+            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            Error::setup(format!("the database URL cannot be read: {reason}"), remedy)
+        })?;
+        if config.get_user().is_none() {
+            return Err(Error::setup("the database URL names no role", remedy));
+        }
+        if config.get_hosts().is_empty() {
+            config.host("localhost");
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("headwater");
+        }
+        Ok(config)
+    }
+
+    /// The replication slot's name.
+    pub fn slot(&self) -> String {
+        format!("headwater_{}", self.replica)
+    }
+}
+
+/// Slot names have 63 bytes at most, lower-case letters, digits and underscores.
+fn parse_replica(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty()
+        && text.len() <= 63 - "headwater_".len()
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    if fits { Ok(text.to_owned()) } else { Err("1 to 53 lower-case letters, digits and underscores".to_owned()) }
+}
+
+fn parse_at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if number >= LEAST { Ok(number) } else { Err(format!("at least {LEAST}")) }
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" | "kB" | "K" => 1 << 10,
+        "MiB" | "MB" | "M" => 1 << 20,
+        "GiB" | "GB" | "G" => 1 << 30,
+        _ => return Err(format!("`{unit}` is no unit: bytes, KiB, MiB or GiB (as Postgres counts, 1 MB = 1 MiB)")),
+    };
+    let number: u64 = number.parse().map_err(|_| "a whole number and a unit, as 256MiB".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" | "" => 1000,
+        "min" | "m" => 60_000,
+        _ => return Err(format!("`{unit}` is no unit: ms, s or min")),
+    };
+    let number: u64 = number.parse().map_err(|_| "a whole number and a unit, as 15s".to_owned())?;
+    match number.checked_mul(millis) {
+        Some(1..) => Ok(Duration::from_millis(number * millis)),
+        _ => Err("must be above zero, and of this world".to_owned()),
+    }
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    (&text[..digits], text[digits..].trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn serve(arguments: &[&str]) -> Result<Box<Serve>, clap::Error> {
+        let all = ["headwater", "serve"].iter().chain(arguments);
+        Cli::try_parse_from(all).map(|cli| match cli.command {
+            Command::Serve(serve) => serve,
+        })
+    }
+
+    #[test]
+    fn flags_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        let bytes = |text: &str, expected: Option<u64>| assert_eq!(parse_bytes(text).ok(), expected, "{text}");
+        bytes("0", Some(0));
+        bytes("1234", Some(1234));
+        bytes("8MiB", Some(8 << 20));
+        bytes("8 MB", Some(8 << 20));
+        bytes("2GiB", Some(2 << 30));
+        for wrong in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
+            bytes(wrong, None);
+        }
+        let time = |text: &str, expected: Option<u64>| {
+            assert_eq!(parse_duration(text).ok(), expected.map(Duration::from_millis), "{text}");
+        };
+        time("15s", Some(15_000));
+        time("250ms", Some(250));
+        time("2min", Some(120_000));
+        time("3", Some(3000));
+        for wrong in ["", "0s", "1h", "-1s", "99999999999999999999s"] {
+            time(wrong, None);
+        }
+    }
+
+    #[test]
+    fn replicas_name_slots() {
+        let check = |replica: &str, expected: Option<&str>| {
+            let slot = serve(&["--replica", replica]).ok().map(|serve| serve.slot());
+            assert_eq!(slot.as_deref(), expected, "{replica}");
+        };
+        check("eu_1", Some("headwater_eu_1"));
+        check("", None);
+        check("Eu", None);
+        check("a-b", None);
+        check("x'; drop", None);
+        check(&"x".repeat(54), None);
+    }
+
+    #[test]
+    fn insecure_is_spelled_out() {
+        let check = |arguments: &[&str], host: &str, allowed: bool| {
+            let serve = serve(arguments).expect("they parse");
+            assert_eq!((serve.host(), serve.check_authentication().is_ok()), (host, allowed), "{arguments:?}");
+        };
+        check(&["--insecure"], "127.0.0.1", true);
+        check(&["--insecure=true"], "127.0.0.1", true);
+        check(&["--insecure=no"], "0.0.0.0", false);
+        check(&[], "0.0.0.0", false);
+        check(&["--insecure", "--listen", "::1"], "::1", true);
+    }
+
+    #[test]
+    fn database_urls() {
+        let check = |url: &str, wrong: Option<&str>| {
+            let read = serve(&["--database-url", url]).expect("it parses").postgres();
+            let message = read.err().map(|error| error.to_string());
+            match wrong {
+                None => assert_eq!(message, None, "{url}"),
+                Some(part) => {
+                    let message = message.expect(url);
+                    assert!(message.contains(part) && !message.contains("secret"), "{message}");
+                }
+            }
+        };
+        check("postgres://me:secret@localhost/db", None);
+        check("host=/tmp user=me dbname=db", None);
+        check("postgres://localhost/db", Some("names no role"));
+        check("postgres://me:secret@localhost:port/db", Some("cannot be read"));
+        check("postgres://me:secret@localhost/db?sslmode=verify-full", Some("sslmode"));
+    }
+}

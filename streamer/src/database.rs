@@ -1,0 +1,61 @@
+//! Ordinary queries: a small pool, every session pinned to the settings that the wire formats rely on.
+
+use crate::error::Error;
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use std::time::Duration;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// How long a request waits for a connection before it is told to come back.
+const POOL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same text for the same value whatever role and database have set; and no session hangs in a transaction.
+const SESSION: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1 \
+     -c bytea_output=hex -c idle_in_transaction_session_timeout=300s";
+
+/// The way to Postgres for everything but the WAL.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: Pool,
+    config: Config,
+}
+
+impl Database {
+    /// Connects lazily: a Postgres that is down fails the request, not the start.
+    pub fn new(config: &Config, pool_size: usize) -> Result<Self, Error> {
+        let mut config = config.clone();
+        let options = config.get_options().map_or_else(|| SESSION.to_owned(), |given| format!("{given} {SESSION}"));
+        config.options(options);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(POOL_PATIENCE);
+        }
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config.clone(), NoTls, recycling);
+        let pool = Pool::builder(manager)
+            .max_size(pool_size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(POOL_PATIENCE))
+            .create_timeout(Some(POOL_PATIENCE))
+            .build()
+            .map_err(|error| Error::Protocol(error.to_string()))?;
+        Ok(Self { pool, config })
+    }
+
+    /// A connection from the pool.
+    pub async fn get(&self) -> Result<Object, Error> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// A connection outside the pool, for one owner who keeps it.
+    pub async fn dedicated(&self, application_name: &str) -> Result<Client, Error> {
+        let mut config = self.config.clone();
+        config.application_name(application_name);
+        let (client, connection) = config.connect(NoTls).await?;
+        // It ends with the client; the client's next query tells the error.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a database connection ended");
+            }
+        });
+        Ok(client)
+    }
+}

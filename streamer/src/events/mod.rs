@@ -1,0 +1,144 @@
+//! Events for readers: a page for pollers, an endless stream for everybody else, and the exact joint between the
+//! table and the log.
+
+mod filter;
+mod seam;
+mod stream;
+mod table;
+
+pub use filter::Filter;
+pub use stream::{Ended, Stream};
+pub use table::Page;
+
+use crate::database::Database;
+use crate::error::Error;
+use crate::log::{Log, Watermark};
+use bytes::BytesMut;
+use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// A join takes one connection for as long as it reads, and a second one for a moment; more of them at once than this
+/// would starve everything else.
+pub const CONCURRENT_JOINS: usize = 4;
+
+/// How long a request waits for the source's first connection or the first watermark after a start.
+const READY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What every reader shares.
+#[derive(Debug)]
+pub struct Events {
+    log: Arc<Log>,
+    database: Database,
+    joins: Semaphore,
+    /// How often an idle stream says that it is alive, and moves its reader's cursor.
+    heartbeat: Duration,
+    /// What clients are told to wait before they reconnect.
+    retry: Duration,
+    shutdown: CancellationToken,
+}
+
+/// Why a reader cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The cursor is of another history: the reader has to start anew.
+    #[error("the cursor belongs to another history of the database")]
+    Expired,
+    /// Not yet.
+    #[error("{0}")]
+    NotReady(&'static str),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] Error),
+}
+
+impl Events {
+    /// Over the log and the table.
+    pub fn new(
+        log: Arc<Log>,
+        database: Database,
+        heartbeat: Duration,
+        retry: Duration,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { log, database, joins: Semaphore::new(CONCURRENT_JOINS), heartbeat, retry, shutdown }
+    }
+
+    /// Events behind `cursor` (or from the first one on) up to the watermark: what a poller can page through without
+    /// ever missing one. At most `limit` rows; `out` gets them as the elements of a JSON array.
+    pub async fn since(
+        &self,
+        cursor: Option<Cursor>,
+        filter: &Filter,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<(Cursor, bool), ReadError> {
+        let epoch = self.epoch().await?;
+        if cursor.is_some_and(|cursor| cursor.epoch != epoch) {
+            return Err(ReadError::Expired);
+        }
+        let from = cursor.map_or(Position(0), |cursor| cursor.position);
+        let watermark = self.watermark().await.ok_or(ReadError::NotReady(
+            "a transaction that wrote events was open when the streamer started; how far pollers may read is known when it has ended",
+        ))?;
+        let upto = watermark.position;
+        if from >= upto {
+            return Ok((Cursor { epoch, position: from, offset: None }, false));
+        }
+        let client = self.database.get().await?;
+        let first = out.len();
+        let page = table::page(&**client, from, upto, filter, limit, |row| {
+            if out.len() > first {
+                out.extend_from_slice(b",");
+            }
+            row.write_json(out);
+            out.len() - first
+        })
+        .await?;
+        let position = page.more.unwrap_or(upto);
+        Ok((Cursor { epoch, position, offset: None }, page.more.is_some()))
+    }
+
+    /// A stream from `cursor`, or from now on.
+    pub async fn stream(self: &Arc<Self>, cursor: Option<Cursor>, filter: Filter) -> Result<Stream, ReadError> {
+        let epoch = self.epoch().await?;
+        let start = match cursor {
+            Some(cursor) => cursor,
+            None => {
+                // Without a watermark a reader that loses its place would be sent all of history. If none comes soon
+                // (an old transaction is open), that is still better than to wait or to lose what it writes.
+                self.watermark().await;
+                let head = self.log.tip().head;
+                let position = self.log.watermark_at(head).map_or(Position(0), |watermark| watermark.position);
+                Cursor { epoch, position, offset: Some(Offset::just_before(head)) }
+            }
+        };
+        Ok(Stream::new(Arc::clone(self), start, filter))
+    }
+
+    /// A cursor at the watermark: from there on one sees everything that is not final yet.
+    pub fn settled(&self) -> Option<Cursor> {
+        let tip = self.log.tip();
+        tip.epoch.zip(tip.watermark).map(|(epoch, watermark)| Cursor {
+            epoch,
+            position: watermark.position,
+            offset: None,
+        })
+    }
+
+    async fn epoch(&self) -> Result<Epoch, ReadError> {
+        let mut epochs = self.log.epochs();
+        let known = timeout(READY_PATIENCE, epochs.wait_for(Option::is_some)).await;
+        let epoch = known.ok().and_then(Result::ok).and_then(|epoch| *epoch);
+        epoch.ok_or(ReadError::NotReady("the streamer has not reached Postgres yet"))
+    }
+
+    async fn watermark(&self) -> Option<Watermark> {
+        let mut watermarks = self.log.watermarks();
+        let known = timeout(READY_PATIENCE, watermarks.wait_for(Option::is_some)).await;
+        known.ok().and_then(Result::ok).and_then(|watermark| *watermark)
+    }
+}

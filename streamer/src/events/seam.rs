@@ -1,0 +1,133 @@
+//! The exact joint between the table and the log.
+//!
+//! In a REPEATABLE READ transaction: the snapshot, then the rows behind the reader's watermark. Meanwhile another
+//! connection commits a small logical message. What the snapshot sees had written its commit record before the message
+//! was written, so it lies before the marker in the WAL. Hence the reader gets, without loss and without a gap:
+//! the rows; then every transaction of the log before the marker that the snapshot does *not* see; then everything
+//! from the marker on. (To compare LSNs alone is wrong: transactions become visible in another order than they commit
+//! in the WAL.)
+
+use super::{Events, Filter, table};
+use crate::error::Error;
+use crate::log::{Pin, Snapshot, Transaction};
+use bytes::{Bytes, BytesMut};
+use headwater_model::cursor::{Cursor, Lsn, Offset, Position};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::IsolationLevel;
+
+/// Rows per page.
+pub(super) const PAGE_ROWS: usize = 1000;
+
+/// Pages read ahead of the client. What fits here does not hold the snapshot open for a slow client.
+const PAGES_AHEAD: usize = 4;
+
+/// The marker normally comes back within milliseconds; after a restart the source has to catch up first.
+const MARKER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// With synchronous replication a commit can be in the WAL, and out of the ring, long before it is visible.
+const UNSEEN_PAUSE: Duration = Duration::from_millis(200);
+
+const MARKER: &str = "select pg_catalog.pg_logical_emit_message(true, 'headwater.seam', '')::text";
+
+/// What a join brings, in this order: pages, then the way on.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// SSE blocks without offset.
+    Page(Bytes),
+    /// The table part is over.
+    Log {
+        /// To be delivered first.
+        missed: Vec<Arc<Transaction>>,
+        /// Where to go on in the log.
+        next: Offset,
+    },
+}
+
+/// Starts a join of everything behind `cursor.position`. Dropping the receiver ends it.
+pub(super) fn join(events: Arc<Events>, cursor: Cursor, filter: Filter) -> mpsc::Receiver<Result<Joined, Error>> {
+    let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
+    tokio::spawn(async move {
+        let done = tokio::select! {
+            done = run(&events, cursor, &filter, &sender) => done,
+            () = sender.closed() => return, // the connection rolls the transaction back
+            () = events.shutdown.cancelled() => return,
+        };
+        if let Err(error) = done {
+            let _ = sender.send(Err(error)).await; // a reader that left needs no answer
+        }
+    });
+    receiver
+}
+
+async fn run(
+    events: &Events,
+    cursor: Cursor,
+    filter: &Filter,
+    sender: &mpsc::Sender<Result<Joined, Error>>,
+) -> Result<(), Error> {
+    let _permit = events.joins.acquire().await.map_err(|_| Error::Timeout("shutting down"))?;
+    let mut reader = events.database.get().await?;
+    loop {
+        let pin = events.log.pin();
+        let transaction =
+            reader.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+        let text: String =
+            transaction.query_one("select pg_catalog.pg_current_snapshot()::text", &[]).await?.try_get(0)?;
+        let snapshot: Snapshot = text.parse().map_err(|_| Error::Protocol(format!("`{text}` is not a snapshot")))?;
+        let marker = mark(events).await?;
+        let Some(missed) = wait_for(events, pin, &snapshot, marker).await? else {
+            transaction.rollback().await?;
+            sleep(UNSEEN_PAUSE).await;
+            continue;
+        };
+        let mut after = cursor.position;
+        loop {
+            let mut blocks = BytesMut::new();
+            // Until the join is complete, a reader that comes back starts again at its watermark.
+            let page = table::page(&*transaction, after, Position(i64::MAX), filter, PAGE_ROWS, |row| {
+                row.write_block(Cursor { offset: None, ..cursor }, &mut blocks);
+                blocks.len()
+            })
+            .await?;
+            if !blocks.is_empty() && sender.send(Ok(Joined::Page(blocks.freeze()))).await.is_err() {
+                return Ok(());
+            }
+            match page.more {
+                Some(position) => after = position,
+                None => break,
+            }
+        }
+        transaction.commit().await?;
+        let _ = sender.send(Ok(Joined::Log { missed, next: Offset::just_before(marker) })).await;
+        return Ok(());
+    }
+}
+
+/// Commits the marker. `local`: it must be flushed, for only then it is decoded, but no standby needs to have it.
+async fn mark(events: &Events) -> Result<Lsn, Error> {
+    let mut client = events.database.get().await?;
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("set local synchronous_commit = local").await?;
+    let text: String = transaction.query_one(MARKER, &[]).await?.try_get(0)?;
+    transaction.commit().await?;
+    text.parse().map_err(|_| Error::Protocol(format!("`{text}` is not an LSN")))
+}
+
+/// Waits until the log has everything before the marker; then what the snapshot misses, or none if the snapshot has to
+/// be taken again.
+async fn wait_for(
+    events: &Events,
+    pin: Pin,
+    snapshot: &Snapshot,
+    marker: Lsn,
+) -> Result<Option<Vec<Arc<Transaction>>>, Error> {
+    let mut head = events.log.head();
+    let arrived = timeout(MARKER_PATIENCE, head.wait_for(|head| *head >= marker)).await;
+    if !matches!(arrived, Ok(Ok(_))) {
+        return Err(Error::Timeout("the log does not reach the end of the WAL"));
+    }
+    Ok(pin.missed_by(snapshot, marker))
+}

@@ -1,0 +1,268 @@
+//! One reader's endless stream of SSE blocks: from the table while it is behind the ring, from the ring afterwards.
+//!
+//! The reader holds a place, not a queue: a slow one costs nothing, and one that falls out of the ring goes on from
+//! the table by itself.
+
+use super::seam::{self, Joined};
+use super::{Events, Filter, table};
+use crate::error::Error;
+use crate::log::{Event, Read, Transaction, put};
+use bytes::{Bytes, BytesMut};
+use headwater_model::cursor::{Cursor, Offset, Position};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// All frames that wait go out in one write of about this size; larger ones bring nothing and cost memory per reader.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// While the database does not answer; the client sees a comment meanwhile.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a stream ended. For logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The streamer shuts down.
+    Shutdown,
+    /// The reader's cursor is of another history.
+    Foreign,
+}
+
+/// One reader.
+#[derive(Debug)]
+pub struct Stream {
+    events: Arc<Events>,
+    filter: Filter,
+    /// Where the reader stands. Its offset, once there is one, is always true: everything up to it was delivered.
+    cursor: Cursor,
+    place: Place,
+    greeted: bool,
+    ended: Option<Ended>,
+    arrivals: watch::Receiver<u64>,
+    heartbeat_at: Instant,
+}
+
+/// Where the reader gets its events from.
+#[derive(Debug)]
+enum Place {
+    /// The ring, behind the cursor's offset.
+    Ring,
+    /// The table, up to the watermark; then a join.
+    Table,
+    /// The table beyond the watermark, on its way into the ring.
+    Joining(mpsc::Receiver<Result<Joined, Error>>),
+    /// What the join's snapshot did not see.
+    Missed { left: VecDeque<Arc<Transaction>>, next: Offset },
+}
+
+impl Stream {
+    pub(super) fn new(events: Arc<Events>, cursor: Cursor, filter: Filter) -> Self {
+        let arrivals = events.log.arrivals();
+        let place = if cursor.offset.is_some() { Place::Ring } else { Place::Table };
+        let heartbeat_at = Instant::now() + events.heartbeat;
+        Self { events, filter, cursor, place, greeted: false, ended: None, arrivals, heartbeat_at }
+    }
+
+    /// Why it ended, once it has.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// The next blocks; waits until there are some. None after the last ones.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        if self.ended.is_some() {
+            return None;
+        }
+        let blocks = if self.greeted { self.step().await } else { self.greet() };
+        self.heartbeat_at = Instant::now() + self.events.heartbeat;
+        Some(blocks)
+    }
+
+    /// Goes out with the headers: a reader that is cut off before the first event knows where it stood.
+    fn greet(&mut self) -> Bytes {
+        self.greeted = true;
+        let retry = self.events.retry.as_millis();
+        format!("retry: {retry}\nid: {}\n\n", self.cursor).into()
+    }
+
+    async fn step(&mut self) -> Bytes {
+        loop {
+            if self.events.shutdown.is_cancelled() {
+                return self.say_goodbye();
+            }
+            if self.events.log.tip().epoch != Some(self.cursor.epoch) {
+                return self.reset();
+            }
+            let blocks = match &mut self.place {
+                Place::Ring => self.from_ring().await,
+                Place::Table => self.from_table().await,
+                Place::Joining(_) => self.from_join().await,
+                Place::Missed { .. } => self.from_missed(),
+            };
+            if let Some(blocks) = blocks {
+                return blocks;
+            }
+        }
+    }
+
+    async fn from_ring(&mut self) -> Option<Bytes> {
+        let Some(offset) = self.cursor.offset else {
+            self.place = Place::Table;
+            return None;
+        };
+        // Marked before the read: what arrives in between wakes us.
+        self.arrivals.mark_unchanged();
+        let mut out = BytesMut::new();
+        let mut single = None;
+        let mut position = self.cursor.position;
+        let (epoch, filter) = (self.cursor.epoch, &self.filter);
+        let read = self.events.log.read(epoch, offset, |transaction, event| {
+            if out.len() >= WRITE_BYTES || single.as_ref().is_some_and(|bytes: &Bytes| bytes.len() >= WRITE_BYTES) {
+                return false;
+            }
+            if filter.takes(&event.entity_type) {
+                let shared = position <= transaction.watermark;
+                position = position.max(transaction.watermark);
+                // One event alone goes out as the bytes that all readers share.
+                if shared && out.is_empty() && single.is_none() {
+                    single = Some(event.block.clone());
+                } else {
+                    out.extend_from_slice(&single.take().unwrap_or_default());
+                    event.write_block(epoch, transaction, position, &mut out);
+                }
+            }
+            true
+        });
+        self.cursor.position = position;
+        let blocks = single.unwrap_or_else(|| out.freeze());
+        match read {
+            Read::Foreign => return None, // the caller's loop resets
+            Read::Behind => {
+                tracing::debug!(cursor = %self.cursor, "a reader fell out of the ring; it goes on from the table");
+                self.place = Place::Table;
+                return None;
+            }
+            Read::More { next } => {
+                self.cursor.offset = Some(next);
+                if blocks.is_empty() {
+                    tokio::task::yield_now().await; // much that the filter passes over
+                }
+            }
+            Read::CaughtUp { next, watermark } => {
+                self.cursor.offset = Some(next);
+                // Its marker lies at or before the head, and the reader has everything up to there.
+                self.cursor.position = watermark.map_or(position, |watermark| position.max(watermark.position));
+                if blocks.is_empty() {
+                    return self.wait().await;
+                }
+            }
+        }
+        (!blocks.is_empty()).then_some(blocks)
+    }
+
+    /// Until something arrives; or the heartbeat, which moves the reader's Last-Event-ID silently.
+    async fn wait(&mut self) -> Option<Bytes> {
+        tokio::select! {
+            biased;
+            () = self.events.shutdown.cancelled() => None,
+            changed = self.arrivals.changed() => changed.err().map(|_| self.say_goodbye()),
+            () = sleep_until(self.heartbeat_at) => Some(format!("id: {}\n\n", self.cursor).into()),
+        }
+    }
+
+    /// Below the watermark nothing will be added, so plain pages do, and no snapshot is held for a slow client.
+    async fn from_table(&mut self) -> Option<Bytes> {
+        let upto = self.events.log.tip().watermark.map_or(Position(0), |watermark| watermark.position);
+        if self.cursor.position >= upto {
+            let cursor = Cursor { offset: None, ..self.cursor };
+            self.place = Place::Joining(seam::join(Arc::clone(&self.events), cursor, self.filter.clone()));
+            return None;
+        }
+        let (epoch, after) = (self.cursor.epoch, self.cursor.position);
+        let mut blocks = BytesMut::new();
+        let page = async {
+            let client = self.events.database.get().await?;
+            table::page(&**client, after, upto, &self.filter, seam::PAGE_ROWS, |row| {
+                let cursor = Cursor { epoch, position: Position(row.position), offset: None };
+                row.write_block(cursor, &mut blocks);
+                blocks.len()
+            })
+            .await
+        };
+        match page.await {
+            Ok(page) => {
+                self.cursor.position = page.more.unwrap_or(upto);
+                (!blocks.is_empty()).then(|| blocks.freeze())
+            }
+            Err(error) => self.database_trouble(&error).await,
+        }
+    }
+
+    async fn from_join(&mut self) -> Option<Bytes> {
+        let Place::Joining(join) = &mut self.place else { return None };
+        let joined = tokio::select! {
+            joined = join.recv() => joined,
+            () = sleep_until(self.heartbeat_at) => return Some(Bytes::from_static(b":\n\n")),
+            () = self.events.shutdown.cancelled() => return None,
+        };
+        match joined {
+            Some(Ok(Joined::Page(blocks))) => Some(blocks),
+            Some(Ok(Joined::Log { missed, next })) => {
+                self.place = Place::Missed { left: missed.into(), next };
+                None
+            }
+            Some(Err(error)) => {
+                self.place = Place::Table;
+                self.database_trouble(&error).await
+            }
+            None => {
+                self.place = Place::Table;
+                None
+            }
+        }
+    }
+
+    fn from_missed(&mut self) -> Option<Bytes> {
+        let Place::Missed { left, next } = &mut self.place else { return None };
+        let Some(transaction) = left.pop_front() else {
+            // A reader that comes back with an offset beyond the marker has had everything up to there.
+            self.cursor.offset = self.cursor.offset.max(Some(*next));
+            self.place = Place::Ring;
+            return None;
+        };
+        let delivered = self.cursor.offset;
+        let mut blocks = BytesMut::new();
+        let wanted = |event: &&Event| {
+            self.filter.takes(&event.entity_type) && delivered.is_none_or(|offset| transaction.offset(event) > offset)
+        };
+        for event in transaction.events.iter().filter(wanted) {
+            event.write_block(self.cursor.epoch, &transaction, self.cursor.position, &mut blocks);
+        }
+        (!blocks.is_empty()).then(|| blocks.freeze())
+    }
+
+    /// The stream stays open: the client cannot do more than wait either.
+    async fn database_trouble(&mut self, error: &Error) -> Option<Bytes> {
+        tracing::warn!(%error, "cannot read the event table for a stream; trying again");
+        tokio::select! {
+            () = self.events.shutdown.cancelled() => None,
+            () = sleep(DATABASE_PAUSE) => Some(Bytes::from_static(b": waiting for the database\n\n")),
+        }
+    }
+
+    fn say_goodbye(&mut self) -> Bytes {
+        self.ended = Some(Ended::Shutdown);
+        format!("retry: {}\nid: {}\n\n", self.events.retry.as_millis(), self.cursor).into()
+    }
+
+    /// The empty `id:` makes a browser forget the cursor, so that it does not come back with it.
+    fn reset(&mut self) -> Bytes {
+        self.ended = Some(Ended::Foreign);
+        let mut out = BytesMut::new();
+        let data = r#"{"code":"cursor_expired","reason":"the database was restored or promoted: read the entities anew, and send again what it lacks"}"#;
+        put(&mut out, format_args!("id:\nevent: headwater.reset\ndata: {data}\n\n"));
+        out.freeze()
+    }
+}

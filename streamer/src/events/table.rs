@@ -1,0 +1,91 @@
+//! Pages of the event table, in the order of positions, bounded in rows and in memory.
+
+use super::Filter;
+use crate::error::Error;
+use crate::log::EventRow;
+use futures_util::TryStreamExt;
+use headwater_model::cursor::Position;
+use std::pin::pin;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{GenericClient, Row};
+
+/// A page ends behind the row that brings it to this size: a thousand events may carry a megabyte each.
+pub(super) const PAGE_BYTES: usize = 1024 * 1024;
+
+/// What the table gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The last position read.
+    pub last: Option<Position>,
+    /// Set if there is more; then that is where to go on.
+    pub more: Option<Position>,
+}
+
+const COLUMNS: &str = "select position, id::text, tenant_id, entity_type, entity_id, event_type, payload::text, \
+     schema_version, occurred_at::text, recorded_at::text, user_id, client_id, source, applies \
+     from headwater.event where position > $1 and position <= $2";
+
+/// Reads events with `after < position <= upto`, at most `limit`. `take` gets each and answers how many bytes the page
+/// has by now.
+pub(super) async fn page(
+    client: &impl GenericClient,
+    after: Position,
+    upto: Position,
+    filter: &Filter,
+    limit: usize,
+    mut take: impl FnMut(&EventRow<'_>) -> usize,
+) -> Result<Page, Error> {
+    // One row beyond the limit tells whether there is more.
+    let rows_asked = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+    let mut sql = COLUMNS.to_owned();
+    let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+        vec![(&after.0, Type::INT8), (&upto.0, Type::INT8), (&rows_asked, Type::INT8)];
+    if !filter.entity_types.is_empty() {
+        parameters.push((&filter.entity_types, Type::TEXT_ARRAY));
+        sql += &format!(" and entity_type = any (${})", parameters.len());
+    }
+    if let Some(entity_id) = &filter.entity_id {
+        parameters.push((entity_id, Type::TEXT));
+        sql += &format!(" and entity_id = ${}", parameters.len());
+    }
+    if let Some(since) = &filter.recorded_since {
+        parameters.push((since, Type::TEXT));
+        sql += &format!(" and recorded_at >= ${}::text::timestamptz", parameters.len());
+    }
+    sql += " order by position limit $3";
+    // Rows are taken as they come in: the connection holds no more than its buffer.
+    let mut rows = pin!(client.query_typed_raw(&sql, parameters).await?);
+    let mut page = Page { last: None, more: None };
+    let mut count = 0;
+    let mut full = false;
+    while let Some(row) = rows.try_next().await? {
+        if full {
+            page.more = page.last;
+            break;
+        }
+        let bytes = with_event(&row, &mut take)?;
+        page.last = Some(Position(row.try_get(0)?));
+        count += 1;
+        full = count == limit || bytes >= PAGE_BYTES;
+    }
+    Ok(page)
+}
+
+fn with_event<T>(row: &Row, take: impl FnOnce(&EventRow<'_>) -> T) -> Result<T, Error> {
+    Ok(take(&EventRow {
+        position: row.try_get(0)?,
+        id: row.try_get(1)?,
+        tenant_id: row.try_get(2)?,
+        entity_type: row.try_get(3)?,
+        entity_id: row.try_get(4)?,
+        event_type: row.try_get(5)?,
+        payload: row.try_get(6)?,
+        schema_version: row.try_get(7)?,
+        occurred_at: row.try_get(8)?,
+        recorded_at: row.try_get(9)?,
+        user_id: row.try_get(10)?,
+        client_id: row.try_get(11)?,
+        source: row.try_get(12)?,
+        applies: row.try_get(13)?,
+    }))
+}

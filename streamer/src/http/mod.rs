@@ -1,0 +1,123 @@
+//! The HTTP API. Handlers translate; what they serve is made upstream.
+
+mod batch;
+mod body;
+mod health;
+mod problem;
+mod server;
+mod since;
+mod stream;
+
+pub use server::{Limits, bind, serve};
+
+use crate::events::Events;
+use crate::ingest::Ingest;
+use crate::log::Log;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, Method, header, request};
+use axum::routing::{get, post};
+use problem::Problem;
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+/// Browsers may keep a preflight's answer this long (Chromium's own limit is two hours).
+const CORS_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// What the handlers need.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// For `/health`.
+    pub log: Arc<Log>,
+    /// For readers.
+    pub events: Arc<Events>,
+    /// For writers.
+    pub ingest: Arc<Ingest>,
+    /// The largest body, compressed and not.
+    pub max_body_bytes: usize,
+    /// The role under which events are applied.
+    pub apply_role: Arc<str>,
+}
+
+/// Which browser origins may call us.
+#[derive(Clone, Debug)]
+pub struct Origins {
+    /// Any port of this machine's loopback names (development).
+    pub localhost: bool,
+    /// These, as `scheme://host:port`; `*` is any.
+    pub listed: Vec<String>,
+}
+
+/// All routes.
+pub fn router(app: App, origins: &Origins) -> Router {
+    let api = Router::new()
+        .route("/events/batch", post(batch::post))
+        .route("/events/since", get(since::get))
+        .route("/events/stream", get(stream::get));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/health", get(health::get))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(&method))
+        // Bodies are read with a limit of our own, which can tell the limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(cors(origins))
+        .with_state(app)
+}
+
+fn cors(origins: &Origins) -> CorsLayer {
+    let origins = origins.clone();
+    let allowed =
+        move |origin: &HeaderValue, _: &request::Parts| origin.to_str().is_ok_and(|origin| origins.allow(origin));
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(allowed))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(CORS_MAX_AGE)
+}
+
+impl Origins {
+    fn allow(&self, origin: &str) -> bool {
+        self.listed.iter().any(|listed| listed == "*" || listed == origin) || (self.localhost && is_localhost(origin))
+    }
+}
+
+fn is_localhost(origin: &str) -> bool {
+    let Some((scheme, rest)) = origin.split_once("://") else { return false };
+    let host = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => rest,
+    };
+    matches!(scheme, "http" | "https") && matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins() {
+        let check = |localhost: bool, listed: &[&str], origin: &str, expected: bool| {
+            let origins = Origins { localhost, listed: listed.iter().map(|&text| text.to_owned()).collect() };
+            assert_eq!(origins.allow(origin), expected, "{origin}");
+        };
+        check(true, &[], "http://localhost:5173", true);
+        check(true, &[], "http://127.0.0.1", true);
+        check(true, &[], "https://[::1]:8443", true);
+        check(true, &[], "http://localhost.evil.example", false);
+        check(true, &[], "http://evil.example:localhost", false);
+        check(true, &[], "http://localhost:80@evil.example", false);
+        check(true, &[], "null", false);
+        check(false, &[], "http://localhost:5173", false);
+        check(false, &["https://app.example"], "https://app.example", true);
+        check(false, &["https://app.example"], "https://app.example:444", false);
+        check(false, &["*"], "https://any.example", true);
+    }
+}

@@ -1,0 +1,98 @@
+//! The accept loop: connection limit, header timeout, graceful end.
+//!
+//! `axum::serve` installs no timer, which leaves hyper's header timeout without effect; hence hyper-util here.
+
+use crate::error::Error;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Streams end at once; requests that are in the database get this long.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Out of file descriptors: accepting again at once would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What connections may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// At the same time; the others wait in the kernel's queue.
+    pub connections: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+}
+
+/// Takes the port. Done before everything else, so that a port in use is known at once.
+pub async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
+    let explain = |error: io::Error| {
+        let problem = format!("cannot listen on {host}:{port}: {error}");
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("stop what uses port {port}, or choose another --port (HEADWATER_PORT)")
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 are for root: choose another --port (HEADWATER_PORT)".to_owned()
+            }
+            _ => "correct --listen (HEADWATER_LISTEN): a name or address of this machine".to_owned(),
+        };
+        Error::setup(problem, remedy)
+    };
+    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(explain)?.collect();
+    TcpListener::bind(addresses.as_slice()).await.map_err(explain)
+}
+
+/// Serves until `shutdown`, then lets requests finish.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    let graceful = GracefulShutdown::new();
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        let Some((stream, permit)) = accepted else { continue };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A client that breaks off or talks nonsense is its own affair.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if timeout(DRAIN_PATIENCE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end in time");
+    }
+}
+
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, impl Send + use<>)> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Frames are coalesced already; holding back a small one only adds delay.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection ended before it began");
+            }
+            Some((stream, permit))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}

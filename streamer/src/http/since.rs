@@ -1,0 +1,59 @@
+//! `GET /api/v1/events/since`
+
+use super::App;
+use super::problem::Problem;
+use super::stream::parse_cursor;
+use crate::events::Filter;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header;
+use axum::response::IntoResponse;
+use bytes::BytesMut;
+use headwater_model::clock::Micros;
+use serde::Deserialize;
+
+const DEFAULT_LIMIT: usize = 100;
+
+/// More rows in one answer bring nothing, and the page must be held in memory.
+const MAX_LIMIT: usize = 1000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Parameters {
+    cursor: Option<String>,
+    entity_type: Option<String>,
+    entity_id: Option<String>,
+    since: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn get(
+    State(app): State<App>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let Query(parameters) = parameters.map_err(|error| Problem::bad_request("invalid_parameter", error.body_text()))?;
+    let cursor = parse_cursor(parameters.cursor.as_deref())?;
+    let mut filter = Filter::of_types(parameters.entity_type.as_deref());
+    filter.entity_id = parameters.entity_id;
+    filter.recorded_since = parameters.since.map(|text| timestamp(&text)).transpose()?;
+    if filter.entity_id.as_ref().is_some_and(|id| id.contains('\0'))
+        || filter.entity_types.iter().any(|name| name.contains('\0'))
+    {
+        return Err(Problem::bad_request("invalid_parameter", "no name has the character U+0000"));
+    }
+    let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let mut out = BytesMut::from(r#"{"events":["#);
+    let (cursor, has_more) = app.events.since(cursor, &filter, limit, &mut out).await?;
+    out.extend_from_slice(format!(r#"],"cursor":"{cursor}","has_more":{has_more}}}"#).as_bytes());
+    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], out.freeze()))
+}
+
+/// Read here, so that Postgres gets only what it understands; and `+` for a space, which is how `+00:00` arrives.
+fn timestamp(text: &str) -> Result<String, Problem> {
+    let text = text.replace(' ', "+");
+    match Micros::parse(&text) {
+        Some(_) => Ok(text),
+        None => {
+            Err(Problem::bad_request("invalid_parameter", "`since` must be an RFC 3339 time, as 2026-01-02T03:04:05Z"))
+        }
+    }
+}

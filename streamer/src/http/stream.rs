@@ -1,0 +1,59 @@
+//! `GET /api/v1/events/stream`: Server-Sent Events.
+
+use super::App;
+use super::problem::Problem;
+use crate::events::Filter;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+use futures_util::stream::unfold;
+use headwater_model::cursor::Cursor;
+use serde::Deserialize;
+use std::convert::Infallible;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Parameters {
+    entity_type: Option<String>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn get(
+    State(app): State<App>,
+    headers: HeaderMap,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let Query(parameters) = parameters.map_err(|error| Problem::bad_request("invalid_parameter", error.body_text()))?;
+    // A browser that reconnects has the old URL and the newer header.
+    let header = match headers.get("last-event-id") {
+        Some(value) => Some(value.to_str().map_err(|_| invalid_cursor())?).filter(|text| !text.is_empty()),
+        None => None,
+    };
+    let cursor = parse_cursor(header.or(parameters.cursor.as_deref()))?;
+    let filter = Filter::of_types(parameters.entity_type.as_deref());
+    let stream = app.events.stream(cursor, filter).await?;
+    let blocks = unfold(stream, async |mut stream| {
+        let blocks = stream.next().await?;
+        Some((Ok::<_, Infallible>(blocks), stream))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        // nginx would hold events back.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(blocks)))
+}
+
+/// An absent or empty cursor is none.
+pub(super) fn parse_cursor(text: Option<&str>) -> Result<Option<Cursor>, Problem> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| invalid_cursor()),
+    }
+}
+
+fn invalid_cursor() -> Problem {
+    Problem::bad_request("invalid_cursor", "the cursor is not one that this service gave out")
+}

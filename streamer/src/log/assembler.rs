@@ -1,0 +1,216 @@
+//! From pgoutput messages to transactions: counts the ops, frames the events, keeps no more than the ring could hold.
+
+use super::frame::EventRow;
+use super::ring::Watermark;
+use super::transaction::{Event, Transaction};
+use crate::decode::{Cell, Message, Relation, Tuple};
+use bytes::BytesMut;
+use headwater_model::cursor::{Cursor, Epoch, Lsn, Offset, Position};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Frames are cut from chunks of this size: one allocation for a hundred events.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Entity types are few; should something make up names without end, sharing them is not worth the memory.
+const INTERNED_TYPES: usize = 10_000;
+
+/// Builds transactions from one replication connection's messages.
+#[derive(Debug)]
+pub struct Assembler {
+    epoch: Epoch,
+    limit_bytes: usize,
+    /// By OID; only the event table has columns here.
+    event_tables: HashMap<u32, EventColumns>,
+    open: Option<Open>,
+    watermark: Position,
+    chunk: BytesMut,
+    entity_types: HashSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    xid: u32,
+    commit: Lsn,
+    next_op: u64,
+    bytes: usize,
+    oversize: bool,
+    events: Vec<Event>,
+}
+
+/// The stream cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// A message stands where it cannot.
+    #[error("{0} outside a transaction")]
+    Outside(&'static str),
+    /// The event table is not the one that this version knows.
+    #[error("headwater.event has no column `{0}`: is the extension older or newer than this binary?")]
+    Column(&'static str),
+    /// A value cannot be read.
+    #[error("column `{0}` of a row of headwater.event cannot be read")]
+    Value(&'static str),
+}
+
+impl Assembler {
+    /// For a fresh connection. A transaction with more than `limit_bytes` of frames is marked oversize.
+    pub fn new(epoch: Epoch, limit_bytes: usize) -> Self {
+        Self {
+            epoch,
+            limit_bytes,
+            event_tables: HashMap::new(),
+            open: None,
+            watermark: Position(0),
+            chunk: BytesMut::new(),
+            entity_types: HashSet::new(),
+        }
+    }
+
+    /// Takes one message; a commit gives the transaction. `watermarks` tells the watermark in force at an LSN.
+    pub fn push(
+        &mut self,
+        message: &Message<'_>,
+        watermarks: impl FnOnce(Lsn) -> Option<Watermark>,
+    ) -> Result<Option<Transaction>, AssembleError> {
+        match message {
+            Message::Begin { commit, xid } => {
+                if let Some(watermark) = watermarks(*commit) {
+                    self.watermark = self.watermark.max(watermark.position);
+                }
+                let (xid, commit) = (*xid, *commit);
+                self.open = Some(Open { xid, commit, next_op: 0, bytes: 0, oversize: false, events: Vec::new() });
+            }
+            Message::Commit { end, .. } => {
+                let open = self.open.take().ok_or(AssembleError::Outside("a commit"))?;
+                let Open { xid, commit, oversize, events, .. } = open;
+                return Ok(Some(Transaction { xid, commit, end: *end, watermark: self.watermark, oversize, events }));
+            }
+            Message::Relation(relation) => self.learn(relation)?,
+            Message::Insert { relation, new } => {
+                let op = self.count("an insert")?;
+                if self.event_tables.contains_key(relation) {
+                    self.event(*relation, op, new)?;
+                }
+            }
+            Message::Update { .. } => drop(self.count("an update")?),
+            Message::Delete { .. } => drop(self.count("a delete")?),
+            Message::Truncate { .. } => drop(self.count("a truncate")?),
+            Message::Logical { transactional: true } => drop(self.count("a transactional message")?),
+            Message::Logical { transactional: false } | Message::Origin | Message::Type => {}
+        }
+        Ok(None)
+    }
+
+    fn count(&mut self, what: &'static str) -> Result<u64, AssembleError> {
+        let open = self.open.as_mut().ok_or(AssembleError::Outside(what))?;
+        let op = open.next_op;
+        open.next_op += 2;
+        Ok(op)
+    }
+
+    fn learn(&mut self, relation: &Relation<'_>) -> Result<(), AssembleError> {
+        if relation.schema == "headwater" && relation.name == "event" {
+            self.event_tables.insert(relation.oid, EventColumns::new(&relation.columns)?);
+        } else {
+            self.event_tables.remove(&relation.oid);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, relation: u32, op: u64, tuple: &Tuple<'_>) -> Result<(), AssembleError> {
+        let (Some(open), Some(columns)) = (self.open.as_mut(), self.event_tables.get(&relation)) else { return Ok(()) };
+        if open.oversize {
+            return Ok(());
+        }
+        let row = columns.row(tuple)?;
+        let offset = Some(Offset { lsn: open.commit, op });
+        let cursor = Cursor { epoch: self.epoch, position: self.watermark, offset };
+        // An estimate is enough: a frame that needs more grows the chunk.
+        if self.chunk.capacity() < row.payload.len() + 1024 {
+            self.chunk.reserve(CHUNK_BYTES.max(row.payload.len() + 1024));
+        }
+        let id_length = row.write_block(cursor, &mut self.chunk);
+        let entity_type = match self.entity_types.get(row.entity_type) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new: Arc<str> = row.entity_type.into();
+                if self.entity_types.len() < INTERNED_TYPES {
+                    self.entity_types.insert(Arc::clone(&new));
+                }
+                new
+            }
+        };
+        let event = Event { op, entity_type, block: self.chunk.split().freeze(), id_length };
+        open.bytes += event.bytes();
+        if open.bytes > self.limit_bytes {
+            open.oversize = true;
+            open.events = Vec::new();
+        } else {
+            open.events.push(event);
+        }
+        Ok(())
+    }
+}
+
+/// Where each field stands in a row of the event table: columns are found by name, so that later ones may be added.
+#[derive(Debug)]
+struct EventColumns {
+    /// For each cell, which of [`NAMES`] it is.
+    fields: Vec<Option<usize>>,
+}
+
+const NAMES: [&str; 14] = [
+    "position",
+    "id",
+    "tenant_id",
+    "entity_type",
+    "entity_id",
+    "event_type",
+    "payload",
+    "schema_version",
+    "occurred_at",
+    "recorded_at",
+    "user_id",
+    "client_id",
+    "source",
+    "applies",
+];
+
+impl EventColumns {
+    fn new(columns: &[&str]) -> Result<Self, AssembleError> {
+        if let Some(missing) = NAMES.into_iter().find(|name| !columns.contains(name)) {
+            return Err(AssembleError::Column(missing));
+        }
+        let fields = columns.iter().map(|column| NAMES.iter().position(|name| name == column)).collect();
+        Ok(Self { fields })
+    }
+
+    fn row<'a>(&self, tuple: &Tuple<'a>) -> Result<EventRow<'a>, AssembleError> {
+        let mut values: [Option<&'a str>; NAMES.len()] = [None; NAMES.len()];
+        for (cell, field) in tuple.cells().zip(&self.fields) {
+            if let (Cell::Text(text), Some(field)) = (cell, *field) {
+                values[field] = Some(std::str::from_utf8(text).map_err(|_| AssembleError::Value(NAMES[field]))?);
+            }
+        }
+        let given = |field: usize| values[field].ok_or(AssembleError::Value(NAMES[field]));
+        Ok(EventRow {
+            position: given(0)?.parse().map_err(|_| AssembleError::Value(NAMES[0]))?,
+            id: given(1)?,
+            tenant_id: values[2],
+            entity_type: given(3)?,
+            entity_id: given(4)?,
+            event_type: given(5)?,
+            payload: given(6)?,
+            schema_version: given(7)?.parse().map_err(|_| AssembleError::Value(NAMES[7]))?,
+            occurred_at: given(8)?,
+            recorded_at: given(9)?,
+            user_id: values[10],
+            client_id: values[11],
+            source: given(12)?,
+            applies: given(13)? == "t",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

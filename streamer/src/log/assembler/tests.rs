@@ -1,0 +1,124 @@
+//! Transactions as pgoutput sends them.
+
+use super::*;
+use crate::decode::decode;
+
+fn cstr(text: &str) -> Vec<u8> {
+    [text.as_bytes(), b"\0"].concat()
+}
+
+fn relation(oid: u32, name: &str, columns: &[&str]) -> Vec<u8> {
+    let mut bytes = [b"R".as_slice(), &oid.to_be_bytes(), &cstr("headwater"), &cstr(name), b"d"].concat();
+    bytes.extend(u16::try_from(columns.len()).expect("few").to_be_bytes());
+    for column in columns {
+        bytes.extend([&[0], cstr(column).as_slice(), &[0; 8]].concat());
+    }
+    bytes
+}
+
+fn insert(oid: u32, cells: &[&str]) -> Vec<u8> {
+    let mut bytes = [b"I".as_slice(), &oid.to_be_bytes(), b"N"].concat();
+    bytes.extend(u16::try_from(cells.len()).expect("few").to_be_bytes());
+    for cell in cells {
+        bytes.extend(
+            [b"t".as_slice(), &u32::try_from(cell.len()).expect("short").to_be_bytes(), cell.as_bytes()].concat(),
+        );
+    }
+    bytes
+}
+
+fn event(position: &str) -> Vec<u8> {
+    let now = "2026-01-02 03:04:05+00";
+    insert(1, &[position, "id", "t", "order", "e", "order.created", "{}", "1", now, now, "u", "c", "sql", "t"])
+}
+
+fn begin(commit: u64) -> Vec<u8> {
+    [b"B".as_slice(), &commit.to_be_bytes(), &[0; 8], &7_u32.to_be_bytes()].concat()
+}
+
+fn commit(commit: u64, end: u64) -> Vec<u8> {
+    [b"C\0".as_slice(), &commit.to_be_bytes(), &end.to_be_bytes(), &[0; 8]].concat()
+}
+
+fn assemble(
+    limit: usize,
+    messages: &[Vec<u8>],
+    watermark: Option<Watermark>,
+) -> Result<Vec<Transaction>, AssembleError> {
+    let epoch = "00000000000000ff".parse().expect("an epoch");
+    let mut assembler = Assembler::new(epoch, limit);
+    let mut transactions = Vec::new();
+    for message in messages {
+        let message = decode(message).expect("a message");
+        transactions.extend(assembler.push(&message, |lsn| watermark.filter(|w| w.lsn <= lsn))?);
+    }
+    Ok(transactions)
+}
+
+#[test]
+fn ops_count_every_change_of_the_transaction() {
+    let logical = b"M\x01\0\0\0\0\0\0\0\0p\0\0\0\0\0".to_vec();
+    let outside = b"M\0\0\0\0\0\0\0\0\0p\0\0\0\0\0".to_vec();
+    let truncate = [b"T".as_slice(), &[0, 0, 0, 0, 0]].concat();
+    let messages = [
+        begin(80),
+        relation(1, "event", &NAMES),
+        event("1"),
+        logical,
+        relation(2, "other", &["a"]),
+        insert(2, &["x"]),
+        truncate,
+        event("2"),
+        commit(80, 96),
+        outside,
+        begin(104),
+        event("3"),
+        commit(104, 120),
+    ];
+    let watermark = Watermark { position: Position(2), lsn: Lsn(100) };
+    let transactions = assemble(1 << 20, &messages, Some(watermark)).expect("they are well formed");
+    let ops: Vec<Vec<u64>> = transactions.iter().map(|t| t.events.iter().map(|e| e.op).collect()).collect();
+    assert_eq!(ops, [vec![0, 8], vec![0]]);
+    assert_eq!(transactions.iter().map(|t| t.watermark.0).collect::<Vec<_>>(), [0, 2], "not before its marker");
+    let block = std::str::from_utf8(&transactions[1].events[0].block).expect("text");
+    assert!(
+        block.starts_with("id: 00000000000000ff-2-104_0\nevent: order.created\ndata: {\"id\":\"id\",\"position\":3,"),
+        "{block}"
+    );
+}
+
+#[test]
+fn columns_are_found_by_name() {
+    let mut names = NAMES.to_vec();
+    names.push("added_later");
+    names.reverse();
+    let now = "2026-01-02 03:04:05+00";
+    let mut cells = vec!["9", "id", "t", "order", "e", "order.created", "{}", "1", now, now, "u", "c", "sql", "t", "x"];
+    cells.reverse();
+    let messages = [begin(80), relation(1, "event", &names), insert(1, &cells), commit(80, 96)];
+    let transactions = assemble(1 << 20, &messages, None).expect("it is well formed");
+    assert!(std::str::from_utf8(&transactions[0].events[0].block).expect("text").contains("\"position\":9,"));
+
+    let missing =
+        assemble(1, &[begin(80), relation(1, "event", &["position"])], None).expect_err("columns are missing");
+    assert!(missing.to_string().contains("no column `id`"), "{missing}");
+}
+
+#[test]
+fn a_transaction_larger_than_the_ring_keeps_nothing() {
+    let messages = [begin(80), relation(1, "event", &NAMES), event("1"), event("2"), event("3"), commit(80, 96)];
+    let transactions = assemble(600, &messages, None).expect("they are well formed");
+    assert!(transactions[0].oversize && transactions[0].events.is_empty());
+}
+
+#[test]
+fn nonsense_is_an_error() {
+    for messages in [
+        vec![commit(80, 96)],
+        vec![event("1")],
+        vec![begin(80), relation(1, "event", &NAMES), event("x")],
+        vec![begin(80), relation(1, "event", &NAMES), insert(1, &["1"])],
+    ] {
+        assert!(assemble(1 << 20, &messages, None).is_err());
+    }
+}

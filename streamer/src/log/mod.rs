@@ -1,0 +1,292 @@
+//! The log: the newest transactions in memory, shared by every reader. Filled by a source, and does not know which.
+//!
+//! A change is framed once, when it arrives; readers hold a place in the ring, never a queue.
+
+mod assembler;
+mod frame;
+mod ring;
+mod snapshot;
+mod timestamp;
+mod transaction;
+
+pub use assembler::{AssembleError, Assembler};
+pub use frame::{EventRow, put};
+pub use ring::{Limits, Watermark};
+pub use snapshot::{InvalidSnapshot, Snapshot};
+pub use transaction::{Event, Transaction};
+
+use headwater_model::cursor::{Epoch, Lsn, Offset};
+use ring::Ring;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::watch;
+
+/// Readers copy at most this many events under the lock, so that the writer is never kept waiting.
+const EVENTS_PER_READ: usize = 4096;
+
+/// Idle readers are woken when the ring's start has moved by this part of its length, so that they keep their place.
+const REFRESH_PART: u64 = 4;
+
+/// How the feed from Postgres stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// Not connected yet.
+    Starting,
+    /// The log follows the WAL.
+    Streaming,
+    /// It did, and the source is trying to get back.
+    Interrupted,
+}
+
+/// What there is to know at a glance.
+#[derive(Clone, Copy, Debug)]
+pub struct Tip {
+    /// The history, once a source has told it.
+    pub epoch: Option<Epoch>,
+    /// The first position that the ring still covers.
+    pub start: Lsn,
+    /// Everything before it has been received.
+    pub head: Lsn,
+    /// Memory that the ring takes.
+    pub bytes: usize,
+    /// The newest watermark.
+    pub watermark: Option<Watermark>,
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The log follows another history by now.
+    Foreign,
+    /// The ring does not reach back that far.
+    Behind,
+    /// There is more behind `next`.
+    More {
+        /// Where to go on.
+        next: Offset,
+    },
+    /// Nothing is left. `next` has moved up to the head, `watermark` is in force there.
+    CaughtUp {
+        /// Where to go on.
+        next: Offset,
+        /// The watermark that a cursor at `next` may carry.
+        watermark: Option<Watermark>,
+    },
+}
+
+/// The shared log.
+#[derive(Debug)]
+pub struct Log {
+    limits: Limits,
+    state: RwLock<State>,
+    /// Counts what readers should wake up for.
+    arrivals: watch::Sender<u64>,
+    head: watch::Sender<Lsn>,
+    feed: watch::Sender<Feed>,
+    watermark: watch::Sender<Option<Watermark>>,
+    epoch: watch::Sender<Option<Epoch>>,
+}
+
+#[derive(Debug)]
+struct State {
+    epoch: Option<Epoch>,
+    ring: Ring,
+    woken_at_start: Lsn,
+}
+
+impl Log {
+    /// Empty, and of no history yet.
+    pub fn new(limits: Limits) -> Self {
+        let ring = Ring::new(limits, Lsn(0));
+        Self {
+            limits,
+            state: RwLock::new(State { epoch: None, ring, woken_at_start: Lsn(0) }),
+            arrivals: watch::Sender::new(0),
+            head: watch::Sender::new(Lsn(0)),
+            feed: watch::Sender::new(Feed::Starting),
+            watermark: watch::Sender::new(None),
+            epoch: watch::Sender::new(None),
+        }
+    }
+
+    /// How much the ring may hold.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// A source has connected: the slot of history `epoch` goes on from `confirmed`. Answers where to start.
+    ///
+    /// What the ring has is kept if the slot can go on behind it; else everything starts anew at `confirmed`, and
+    /// readers go on from the table.
+    pub fn open(&self, epoch: Epoch, confirmed: Lsn) -> Lsn {
+        let mut state = self.write();
+        let continues = state.epoch == Some(epoch) && confirmed <= state.ring.head() && state.ring.head() > Lsn(0);
+        if !continues {
+            let watermark = state.ring.watermark().filter(|_| state.epoch == Some(epoch));
+            state.ring = Ring::new(self.limits, confirmed);
+            state.woken_at_start = confirmed;
+            if let Some(watermark) = watermark {
+                state.ring.set_watermark(watermark);
+            }
+            state.epoch = Some(epoch);
+            self.watermark.send_replace(watermark);
+            self.epoch.send_replace(Some(epoch));
+        }
+        let head = state.ring.head();
+        drop(state);
+        self.head.send_replace(head);
+        self.wake();
+        head
+    }
+
+    /// Appends committed transactions in the order of the WAL, then moves the head.
+    pub fn append(&self, transactions: Vec<Transaction>, head: Lsn) {
+        let mut state = self.write();
+        let arrived = transactions.iter().any(|transaction| !transaction.events.is_empty());
+        for transaction in transactions {
+            state.ring.append(transaction);
+        }
+        state.ring.advance(head);
+        let (head, start) = (state.ring.head(), state.ring.start());
+        let stale = start.0 - state.woken_at_start.0 > self.limits.wal_bytes / REFRESH_PART;
+        if arrived || stale {
+            state.woken_at_start = start;
+        }
+        drop(state);
+        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+        if arrived || stale {
+            self.wake();
+        }
+    }
+
+    /// How far the slot may be confirmed.
+    pub fn confirmed(&self) -> Lsn {
+        self.read_state().ring.confirmed()
+    }
+
+    /// Passes what follows `after` to `take`, oldest first, until that answers false.
+    pub fn read(&self, epoch: Epoch, after: Offset, mut take: impl FnMut(&Transaction, &Event) -> bool) -> Read {
+        let state = self.read_state();
+        if state.epoch != Some(epoch) {
+            return Read::Foreign;
+        }
+        if !state.ring.holds(after) {
+            return Read::Behind;
+        }
+        let mut next = after;
+        for (count, (transaction, event)) in state.ring.after(after).enumerate() {
+            if count == EVENTS_PER_READ || !take(transaction, event) {
+                return Read::More { next };
+            }
+            next = transaction.offset(event);
+        }
+        let head = state.ring.head();
+        Read::CaughtUp { next: next.max(Offset::just_before(head)), watermark: state.ring.watermark_at(head) }
+    }
+
+    /// Keeps in mind what leaves the ring until the pin is dropped; taken before a snapshot that is to be joined.
+    pub fn pin(self: &Arc<Self>) -> Pin {
+        Pin { id: self.write().ring.pin(), log: Arc::clone(self) }
+    }
+
+    /// Whether [`Log::observe`] has anything to learn.
+    pub fn needs_observation(&self) -> bool {
+        self.read_state().ring.needs_observation()
+    }
+
+    /// Tells which transactions a snapshot sees that was taken after the head was at `head`.
+    pub fn observe(&self, head: Lsn, snapshot: &Snapshot) {
+        self.write().ring.observe(head, snapshot);
+    }
+
+    /// A new watermark of the history `epoch`.
+    pub fn set_watermark(&self, epoch: Epoch, watermark: Watermark) {
+        let mut state = self.write();
+        if state.epoch == Some(epoch) {
+            state.ring.set_watermark(watermark);
+            drop(state);
+            self.watermark.send_replace(Some(watermark));
+        }
+    }
+
+    /// The newest watermark whose marker lies at or before `lsn`.
+    pub fn watermark_at(&self, lsn: Lsn) -> Option<Watermark> {
+        self.read_state().ring.watermark_at(lsn)
+    }
+
+    /// What there is to know at a glance.
+    pub fn tip(&self) -> Tip {
+        let state = self.read_state();
+        let ring = &state.ring;
+        Tip {
+            epoch: state.epoch,
+            start: ring.start(),
+            head: ring.head(),
+            bytes: ring.bytes(),
+            watermark: ring.watermark(),
+        }
+    }
+
+    /// Changes whenever readers have something to do.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
+    }
+
+    /// The head.
+    pub fn head(&self) -> watch::Receiver<Lsn> {
+        self.head.subscribe()
+    }
+
+    /// How the feed stands.
+    pub fn feed(&self) -> watch::Receiver<Feed> {
+        self.feed.subscribe()
+    }
+
+    /// Tells how the feed stands.
+    pub fn set_feed(&self, feed: Feed) {
+        self.feed.send_replace(feed);
+    }
+
+    /// The newest watermark.
+    pub fn watermarks(&self) -> watch::Receiver<Option<Watermark>> {
+        self.watermark.subscribe()
+    }
+
+    /// The history.
+    pub fn epochs(&self) -> watch::Receiver<Option<Epoch>> {
+        self.epoch.subscribe()
+    }
+
+    fn wake(&self) {
+        self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    // A panic under the lock leaves whole transactions or none: the ring stays usable.
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between a snapshot and its join: see [`Log::pin`].
+#[derive(Debug)]
+pub struct Pin {
+    id: u64,
+    log: Arc<Log>,
+}
+
+impl Pin {
+    /// The transactions before `marker` that `snapshot` does not see, in the order of the log; none if one of them
+    /// has left the ring already, and the snapshot has to be taken again.
+    pub fn missed_by(&self, snapshot: &Snapshot, marker: Lsn) -> Option<Vec<Arc<Transaction>>> {
+        self.log.read_state().ring.missed_by(snapshot, marker)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.log.write().ring.unpin(self.id);
+    }
+}

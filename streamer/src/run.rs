@@ -1,0 +1,95 @@
+//! Puts the parts together, and takes them apart again. The only place that knows all of them.
+
+use crate::config::{LogFormat, Serve};
+use crate::database::Database;
+use crate::error::Error;
+use crate::events::Events;
+use crate::http::{self, App, Origins};
+use crate::ingest::Ingest;
+use crate::log::{Limits, Log};
+use crate::{source, watermark};
+use std::io::IsTerminal;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Serves until a signal asks to stop, or until it is clear that it cannot.
+pub async fn serve(config: Serve) -> Result<(), Error> {
+    start_logging(config.log_format);
+    config.check_authentication()?;
+    let postgres = config.postgres()?;
+    // Signals first: from here on a stop is an orderly one.
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
+
+    let listener = http::bind(config.host(), config.port).await?;
+    let address = listener.local_addr().map_err(Error::io("read the listener's address"))?;
+    let limits = Limits { bytes: as_usize(config.ring_bytes), wal_bytes: config.ring_wal };
+    let log = Arc::new(Log::new(limits));
+    let database = Database::new(&postgres, config.pool_size)?;
+    let events =
+        Events::new(Arc::clone(&log), database.clone(), config.heartbeat, config.retry, shutdown.child_token());
+    let app = App {
+        log: Arc::clone(&log),
+        events: Arc::new(events),
+        ingest: Arc::new(Ingest::new(database.clone(), config.max_batch_events)),
+        max_body_bytes: as_usize(config.max_body_bytes),
+        apply_role: config.apply_role.as_str().into(),
+    };
+    let origins = Origins { localhost: config.insecure, listed: config.cors_origin.clone() };
+    let router = http::router(app, &origins);
+    let http_limits = http::Limits { connections: config.max_connections, header_timeout: config.header_timeout };
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    if config.insecure {
+        tracing::warn!("--insecure: no authentication; whoever reaches {address} reads and writes everything");
+    }
+
+    let server = tokio::spawn(http::serve(listener, router, http_limits, shutdown.clone()));
+    let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), shutdown.clone()));
+    let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };
+    let ended = source::run(settings, log, shutdown.clone()).await;
+
+    shutdown.cancel();
+    for task in [server, watermark] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a part of the streamer panicked");
+        }
+    }
+    tracing::info!("stopped");
+    ended
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // Fails only if a log is there already, as in tests.
+    let _ = match format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+}
+
+fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("listen to SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("listen to SIGINT"))?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; a second signal stops at once");
+        shutdown.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+fn as_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
