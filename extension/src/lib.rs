@@ -1,2 +1,49 @@
-//! Placeholder.
-pgrx::pg_module_magic!();
+//! The Postgres extension `headwater`: every change of a syncable table, and every event that a client sends,
+//! becomes one immutable event in the same transaction.
+//!
+//! * `schema`: the SQL objects, from the folder `sql/`, in the order in which they need each other
+//! * `capture`: triggers; changed rows → events
+//! * `ingest`: clients' events → the event table and the row
+//! * `emit`, `materialize`, `declare`: the other functions of the SQL surface
+//! * `table`: what there is to know of an enabled table; `render`: its values and keys as SQL expressions
+//! * `spi`, `settings`, `session`, `clock`: what a backend needs to do all that
+
+mod capture;
+mod clock;
+mod declare;
+mod emit;
+mod head;
+mod ingest;
+mod materialize;
+mod raise;
+mod render;
+mod schema;
+mod session;
+mod settings;
+mod spi;
+mod table;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+pgrx::pg_module_magic!(name, version);
+
+/// Runs once in every backend that loads the library.
+#[allow(non_snake_case)]
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    table::watch_for_changes();
+}
+
+/// What `cargo pgrx test` looks for.
+#[cfg(test)]
+pub mod pg_test {
+    /// Nothing to set up.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// The settings of the test cluster.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["wal_level = logical", "max_prepared_transactions = 8", "fsync = off"]
+    }
+}

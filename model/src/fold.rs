@@ -32,7 +32,7 @@ pub fn apply(state: Option<State>, event: &StoredEvent, rules: &Rules, custom: C
     match rule {
         Rule::Create | Rule::Set { fields: None } => merge(&mut fields, &event.payload, |_| true),
         Rule::Set { fields: Some(listed) } => {
-            merge(&mut fields, &event.payload, |name| listed.iter().any(|field| field == name))
+            merge(&mut fields, &event.payload, |name| listed.iter().any(|field| field == name));
         }
         Rule::Unset { fields: listed } => fields.extend(listed.iter().map(|name| (name.clone(), Value::Null))),
         Rule::Append { field, value } => append(&mut fields, field, event.payload.get(value)),
@@ -45,10 +45,12 @@ pub fn apply(state: Option<State>, event: &StoredEvent, rules: &Rules, custom: C
     Some(fields)
 }
 
-/// The fields in which `after` differs from `before`, with their values after; those that are gone become null.
+/// The fields in which `after` differs from `before`, with their values after. Those that are gone become null; one that
+/// was null anyway makes no difference.
 pub fn difference(before: &State, after: &State) -> State {
     let changed = after.iter().filter(|(name, value)| !before.get(*name).is_some_and(|old| json::equal(old, value)));
-    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let gone =
+        before.iter().filter(|(name, value)| !value.is_null() && !after.contains_key(*name)).map(|(name, _)| name);
     changed
         .map(|(name, value)| (name.clone(), value.clone()))
         .chain(gone.map(|name| (name.clone(), Value::Null)))
@@ -202,7 +204,7 @@ mod tests {
     #[test]
     fn the_difference_makes_one_state_of_the_other() {
         let state = |value: Value| value.as_object().expect("an object").clone();
-        let before = state(json!({"a": 1, "b": 2, "c": 3}));
+        let before = state(json!({"a": 1, "b": 2, "c": 3, "e": null}));
         let after = state(json!({"a": 1.0, "b": 3, "d": null}));
         assert_eq!(Value::Object(difference(&before, &after)), json!({"b": 3, "c": null, "d": null}));
     }

@@ -1,0 +1,109 @@
+//! `headwater.emit`: a domain event in the caller's own transaction.
+
+use headwater_model::event::{Code, MAX_ENTITY_ID_BYTES, NewEvent, Reject, is_name};
+use pgrx::prelude::*;
+use pgrx::{JsonB, PgSqlErrorCode, Uuid};
+
+use crate::raise::raise;
+
+use crate::clock::{self, pg_uuid};
+use crate::head::object;
+use crate::ingest::apply::{self, Prepared, Record, Source};
+use crate::ingest::{check, lock_for_record};
+use crate::{session, table};
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn emit(
+    event_type: Option<&str>,
+    entity_id: Option<&str>,
+    payload: Option<JsonB>,
+    user_id: Option<String>,
+    apply: Option<bool>,
+    tenant_id: Option<String>,
+    client_id: Option<String>,
+    id: Option<Uuid>,
+    schema_version: Option<i32>,
+) -> Uuid {
+    let (Some(event_type), Some(entity_id)) = (event_type, entity_id) else {
+        refuse(&Reject::new(Code::InvalidPayload, "event_type and entity_id must not be null"))
+    };
+    let Some((entity_type, name)) =
+        event_type.split_once('.').filter(|(entity, name)| is_name(entity) && is_name(name))
+    else {
+        refuse(&Reject::new(
+            Code::UnknownEventType,
+            format!("event_type {event_type:?} does not read <entity>.<event>"),
+        ))
+    };
+    if entity_id.is_empty() || entity_id.len() > MAX_ENTITY_ID_BYTES {
+        refuse(&Reject::new(Code::TooLarge, format!("entity_id must have 1 to {MAX_ENTITY_ID_BYTES} bytes")));
+    }
+    let Some(table) = table::of_entity(entity_type) else {
+        refuse(&Reject::new(
+            Code::UnknownEventType,
+            format!("no enabled table is entity {entity_type:?}, as in {event_type:?}"),
+        ))
+    };
+    let Some(payload) = payload.map_or_else(|| Some(serde_json::Map::new()), |payload| object(payload.0)) else {
+        refuse(&Reject::new(Code::InvalidPayload, format!("the payload of {entity_type}.{name} must be a JSON object")))
+    };
+    let mut event = NewEvent {
+        id: id.map_or_else(clock::new_id, |id| uuid::Uuid::from_bytes(*id.as_bytes())),
+        entity_type: entity_type.to_owned(),
+        event_type: event_type.to_owned(),
+        entity_id: entity_id.to_owned(),
+        payload,
+        timestamp: clock::now(),
+        schema_version: schema_version.unwrap_or(table.schema_version),
+        client_id,
+        user_id,
+        tenant_id,
+        idempotency_key: None,
+        expected_position: None,
+    };
+    let id = event.id;
+
+    // Whose the event is follows from the row; for an entity without one, from the caller.
+    let owner = lock_for_record(&table, entity_id).unwrap_or_else(|reject| refuse(&reject));
+    event.tenant_id = table.tenant.as_ref().and(owner.or(event.tenant_id));
+    // After the lock: later than all that happened to the entity before.
+    let occurred_at = clock::now();
+    if apply.unwrap_or(false) {
+        let applied = check(&event).and_then(|table| {
+            let prepared = Prepared::emitted(table, event, occurred_at);
+            apply::apply(&[&prepared], session::caller(), None)
+        });
+        applied.unwrap_or_else(|reject| refuse(&reject));
+    } else {
+        let record = Record {
+            id,
+            tenant: event.tenant_id,
+            entity_type: event.entity_type,
+            entity_id: event.entity_id,
+            event_type: event.event_type,
+            payload: event.payload,
+            schema_version: event.schema_version,
+            occurred_at,
+            user_id: event.user_id,
+            client_id: event.client_id,
+            source: Source::Sql,
+            applies: false,
+        };
+        Spi::connect_mut(|client| apply::record(client, &[record]));
+    }
+    pg_uuid(id)
+}
+
+fn refuse(reject: &Reject) -> ! {
+    let code = match reject.code {
+        Code::UnknownEventType => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        Code::Forbidden => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        _ => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+    };
+    raise(
+        code,
+        format!("cannot emit: {}", reject.reason),
+        "select entity, rules from headwater.syncable_tables() shows what there is.",
+    )
+}

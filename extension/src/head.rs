@@ -1,0 +1,126 @@
+//! Where an entity's fold stands, and the fold itself, read from the event table.
+
+use headwater_model::clock::Micros;
+use headwater_model::event::{StoredEvent, name_of};
+use headwater_model::fold::{self, State};
+use headwater_model::rules::Rules;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use pgrx::{JsonB, Uuid};
+use serde_json::Value;
+
+use crate::spi::run_once;
+
+/// An entity within a tenant: what locks, heads and folds belong to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entity {
+    pub(crate) entity_type: String,
+    pub(crate) entity_id: String,
+    pub(crate) tenant: Option<String>,
+}
+
+/// The place of an event among those of its entity.
+pub(crate) type Order = (Micros, uuid::Uuid);
+
+/// The last applying event of each of these entities, all of one type and tenant; none where there is none.
+pub(crate) fn heads(
+    client: &mut SpiClient<'_>,
+    entity_type: &str,
+    tenant: Option<&str>,
+    entity_ids: &[String],
+) -> Vec<Option<Order>> {
+    run_once(
+        client,
+        "select h.occurred_at, h.id
+         from unnest($3::text[]) with ordinality u (entity_id, place)
+         left join lateral (
+           (select e.occurred_at, e.id from headwater.event e
+            where e.entity_type = $1 and e.entity_id = u.entity_id and e.tenant_id is not distinct from $2 and e.applies
+            order by e.occurred_at desc, e.id desc limit 1)
+           union all
+           (select s.occurred_at, s.id from headwater.snapshot s
+            where s.entity_type = $1 and s.entity_id = u.entity_id and s.tenant_id is not distinct from $2 and s.id is not null)
+           order by 1 desc, 2 desc limit 1
+         ) h on true
+         order by u.place",
+        &[entity_type.into(), tenant.into(), entity_ids.to_vec().into()],
+    )
+    .map(|row| {
+        let occurred_at: Option<TimestampWithTimeZone> = row.get(1).expect("a timestamptz");
+        let id: Option<Uuid> = row.get(2).expect("a uuid");
+        occurred_at.zip(id).map(|(occurred_at, id)| (micros(occurred_at), uuid::Uuid::from_bytes(*id.as_bytes())))
+    })
+    .collect()
+}
+
+/// The latest position of an entity; 0 where it has no event.
+pub(crate) fn latest_position(client: &mut SpiClient<'_>, entity: &Entity) -> i64 {
+    run_once(
+        client,
+        "select coalesce(max(position), 0) from headwater.event
+         where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3",
+        &[entity.entity_type.as_str().into(), entity.entity_id.as_str().into(), entity.tenant.as_deref().into()],
+    )
+    .first()
+    .get_one()
+    .expect("one bigint")
+    .unwrap_or(0)
+}
+
+/// What an entity's fold is made of: its baseline and the events above it, up to and including `as_of`.
+pub(crate) fn fold_of(
+    client: &mut SpiClient<'_>,
+    entity: &Entity,
+    as_of: Option<Micros>,
+) -> (Option<State>, Vec<StoredEvent>) {
+    let of_entity =
+        [entity.entity_type.as_str().into(), entity.entity_id.as_str().into(), entity.tenant.as_deref().into()];
+    let baseline = run_once(
+        client,
+        "select state from headwater.snapshot where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3",
+        &of_entity,
+    )
+    .next()
+    .and_then(|row| row.get::<JsonB>(1).expect("a jsonb"))
+    .and_then(|state| object(state.0));
+    let [entity_type, entity_id, tenant] = of_entity;
+    let events = run_once(
+        client,
+        "select occurred_at, id, event_type, source = 'capture', payload from headwater.event
+         where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3 and applies
+           and ($4::timestamptz is null or occurred_at <= $4)
+         order by occurred_at, id",
+        &[entity_type, entity_id, tenant, as_of.map(crate::clock::timestamp).into()],
+    )
+    .filter_map(|row| {
+        let get = "the event table's columns are not null";
+        let event_type: String = row.get(3).expect(get).expect(get);
+        let id: Uuid = row.get(2).expect(get).expect(get);
+        Some(StoredEvent {
+            occurred_at: micros(row.get(1).expect(get).expect(get)),
+            id: uuid::Uuid::from_bytes(*id.as_bytes()),
+            name: name_of(&event_type, &entity.entity_type)?.to_owned(),
+            captured: row.get(4).expect(get).expect(get),
+            payload: object(row.get::<JsonB>(5).expect(get).expect(get).0)?,
+        })
+    })
+    .collect();
+    (baseline, events)
+}
+
+/// [`fold::fold`] without custom rules, which `enable` does not take yet.
+pub(crate) fn fold(baseline: Option<State>, events: &mut [StoredEvent], rules: &Rules) -> Option<State> {
+    fold::fold(baseline, events, rules, &mut |_, state, _| Some(state.clone()))
+}
+
+/// The members of a JSON object.
+pub(crate) fn object(value: Value) -> Option<State> {
+    match value {
+        Value::Object(members) => Some(members),
+        _ => None,
+    }
+}
+
+fn micros(at: TimestampWithTimeZone) -> Micros {
+    Micros::from_postgres(at.into_inner())
+}

@@ -1,0 +1,174 @@
+//! Ingest: a batch of clients' events, each stored and applied to its row or rejected, alone, in one transaction.
+//!
+//! 1. [`identity`]: what the body claims must be what the token says.
+//! 2. [`receipts`]: an event that was judged before gets its first answer. Two transactions with the same event meet
+//!    here, on the receipts' unique index, and the second waits for the first.
+//! 3. [`apply`]: the whole batch at once; if anything is wrong with it, event by event, each in a subtransaction.
+//! 4. What was refused is written down: in its receipt, and as a dead letter.
+//!
+//! Locks are taken in one order everywhere, receipts by id and then entities by key, so that batches do not deadlock.
+
+pub(crate) mod apply;
+mod identity;
+mod outcome;
+mod receipts;
+mod row;
+
+pub(crate) use row::lock_for_record;
+
+use std::rc::Rc;
+
+use headwater_model::clock::{Micros, Stamper};
+use headwater_model::event::{Code, NewEvent, Reject, is_name};
+use pgrx::prelude::*;
+use pgrx::{JsonB, PgSqlErrorCode, pg_sys};
+
+use crate::raise::raise;
+use serde_json::Value;
+
+use crate::clock;
+use crate::table::{self, Table};
+use apply::{Prepared, Source};
+use identity::Identity;
+use outcome::{Judged, Outcome, Rejection};
+use receipts::Receipts;
+
+/// An event on its way through ingest.
+pub(crate) struct Arrived {
+    /// Its place in the batch.
+    index: usize,
+    /// As it was sent, for the dead letters.
+    sent: Value,
+    event: NewEvent,
+    /// When it counts from.
+    occurred_at: Micros,
+    /// What tells it from another event of the same id.
+    digest: Vec<u8>,
+}
+
+#[pg_extern(sql = false)]
+fn ingest(events: JsonB, claims: JsonB) -> JsonB {
+    require_read_committed();
+    let Value::Array(events) = events.0 else {
+        raise(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "a batch is a JSON array of events", String::new())
+    };
+    let identity = Identity::of(&claims.0);
+    let mut outcome = Outcome::default();
+
+    let arrived = receive(events, &identity, &mut outcome);
+    let (judged_before, new) = Receipts::reserve(arrived);
+    judged_before.into_iter().for_each(|judged| outcome.add(judged));
+
+    let (prepared, refused) = prepare(new, &identity);
+    let judged = judge(prepared, &identity).into_iter().chain(refused).collect::<Vec<_>>();
+    Receipts::settle(&judged);
+    judged.into_iter().for_each(|judged| outcome.add(judged));
+    JsonB(outcome.into_json())
+}
+
+/// Under a snapshot that is older than the locks, the rows that the locks are for could not be seen.
+fn require_read_committed() {
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+        raise(
+            PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
+            "headwater.ingest needs the isolation level read committed",
+            "begin isolation level read committed;",
+        );
+    }
+}
+
+/// Reads the events one by one. What cannot be read, is somebody else's or of the future is rejected without a
+/// receipt: its answer does not depend on anything that could change, or is meant to be different next time.
+fn receive(events: Vec<Value>, identity: &Identity, outcome: &mut Outcome) -> Vec<Arrived> {
+    let mut stamper = Stamper::new(clock::now());
+    let mut arrived = Vec::with_capacity(events.len());
+    for (index, sent) in events.into_iter().enumerate() {
+        let id = sent.get("id").and_then(Value::as_str).map(str::to_owned);
+        let mut refuse = |reject: Reject| outcome.add(Judged::unread(index, id.as_deref(), reject));
+        let mut event = match NewEvent::parse(sent.clone()) {
+            Ok(event) => event,
+            Err(reject) => {
+                refuse(reject);
+                continue;
+            }
+        };
+        if let Err(reject) = identity.claim(&mut event) {
+            refuse(reject);
+            continue;
+        }
+        match stamper.stamp(event.timestamp) {
+            Ok(occurred_at) => {
+                let digest = receipts::digest(&event);
+                arrived.push(Arrived { index, sent, event, occurred_at, digest });
+            }
+            Err(skew) => outcome.add(Judged::too_early(index, event.id, event.timestamp, skew)),
+        }
+    }
+    arrived
+}
+
+/// Finds each event's table and rule.
+fn prepare(arrived: Vec<Arrived>, identity: &Identity) -> (Vec<Prepared>, Vec<Judged>) {
+    let mut prepared = Vec::with_capacity(arrived.len());
+    let mut refused = Vec::new();
+    for arrived in arrived {
+        match check(&arrived.event) {
+            Ok(table) => {
+                let tenant = table.tenant.as_ref().and(arrived.event.tenant_id.clone());
+                let user_id = arrived.event.user_id.clone().or_else(|| identity.user.clone());
+                prepared.push(Prepared {
+                    table,
+                    tenant,
+                    user_id,
+                    occurred_at: arrived.occurred_at,
+                    source: Source::Client,
+                    event: arrived.event.clone(),
+                    arrived: Some(arrived),
+                });
+            }
+            Err(reject) => refused.push(Judged::new(arrived, Some(Rejection::of(reject)))),
+        }
+    }
+    (prepared, refused)
+}
+
+/// The table of an event that its rule can take.
+pub(crate) fn check(event: &NewEvent) -> Result<Rc<Table>, Reject> {
+    let unknown = |reason: String| Reject::new(Code::UnknownEventType, reason);
+    let table = if is_name(&event.entity_type) { table::of_entity(&event.entity_type) } else { None }
+        .ok_or_else(|| unknown(format!("no enabled table is entity {:?}", event.entity_type)))?;
+    let rule = table.rules.get(event.name()).ok_or_else(|| {
+        let known: Vec<_> = table.rules.iter().map(|(name, _)| format!("{}.{name}", event.entity_type)).collect();
+        unknown(format!("{:?} is not declared; clients may send {}", event.event_type, known.join(", ")))
+    })?;
+    if event.schema_version != table.schema_version {
+        return Err(Reject::new(
+            Code::UnsupportedVersion,
+            format!(
+                "schema_version {} is not declared; the present one is {}",
+                event.schema_version, table.schema_version
+            ),
+        ));
+    }
+    rule.check(&event.payload, &table.settable)?;
+    Ok(table)
+}
+
+fn judge(mut prepared: Vec<Prepared>, identity: &Identity) -> Vec<Judged> {
+    if prepared.is_empty() {
+        return Vec::new();
+    }
+    if prepared.len() == 1
+        || apply::attempt(&prepared.iter().collect::<Vec<_>>(), identity.role, &identity.claims).is_err()
+    {
+        return prepared
+            .into_iter()
+            .filter_map(|mut one| {
+                let rejection = apply::attempt(&[&one], identity.role, &identity.claims).err();
+                one.arrived.take().map(|arrived| Judged::new(arrived, rejection))
+            })
+            .collect();
+    }
+    prepared.iter_mut().filter_map(|one| one.arrived.take()).map(|arrived| Judged::new(arrived, None)).collect()
+}

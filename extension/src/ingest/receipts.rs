@@ -1,0 +1,181 @@
+//! Receipts: an event sent again gets its first answer, also when both copies arrive at the same time.
+
+use std::collections::HashMap;
+
+use headwater_model::event::{Code, NewEvent, Reject};
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Arrived;
+use super::outcome::{Judged, Rejection};
+use crate::clock::pg_uuid;
+use crate::spi::run_once;
+
+/// Tells an event from another of the same id or idempotency key: SHA-256 of what it says, its id left out.
+pub(super) fn digest(event: &NewEvent) -> Vec<u8> {
+    let content = json!([
+        event.event_type,
+        event.entity_type,
+        event.entity_id,
+        event.payload,
+        event.timestamp.0,
+        event.schema_version,
+        event.tenant_id,
+        event.user_id,
+    ]);
+    Sha256::digest(content.to_string()).to_vec()
+}
+
+/// The table `headwater.receipt`.
+pub(super) struct Receipts;
+
+/// An earlier verdict.
+struct Earlier {
+    digest: Vec<u8>,
+    rejected: Option<Map<String, Value>>,
+}
+
+type ById = HashMap<(Option<String>, uuid::Uuid), Earlier>;
+type ByKey = HashMap<(Option<String>, String), Earlier>;
+
+impl Receipts {
+    /// Sorts out the events that were judged before. The others get a receipt that says "accepted" until
+    /// [`Receipts::settle`] knows better; who sends the same ones meanwhile waits for this transaction.
+    pub(super) fn reserve(mut arrived: Vec<Arrived>) -> (Vec<Judged>, Vec<Arrived>) {
+        let mut judged = Vec::new();
+        let mut new = Vec::new();
+        // A batch that holds an event twice: the second is a retry of the first, in the batch's order.
+        let mut twins = Vec::new();
+        let mut first_of: HashMap<(Option<String>, uuid::Uuid), Vec<u8>> = HashMap::new();
+        arrived.sort_by_key(|one| one.index);
+        for one in arrived {
+            let name = (one.event.tenant_id.clone(), one.event.id);
+            match first_of.get(&name) {
+                None => {
+                    first_of.insert(name, one.digest.clone());
+                    new.push(one);
+                }
+                Some(digest) if *digest == one.digest => twins.push(one),
+                Some(_) => judged.push(conflict(&one)),
+            }
+        }
+        // A twin's answer is its first's; the answer names each id once.
+        drop(twins);
+
+        let reserved = insert(&mut new);
+        if reserved.len() == new.len() {
+            return (judged, new);
+        }
+        let (earlier, unjudged): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|one| !reserved.contains(&(one.event.tenant_id.clone(), one.event.id)));
+        let (by_id, by_key) = read(&earlier);
+        for one in &earlier {
+            let tenant = one.event.tenant_id.clone();
+            let key = one.event.idempotency_key.clone();
+            let found =
+                by_id.get(&(tenant.clone(), one.event.id)).or_else(|| key.and_then(|key| by_key.get(&(tenant, key))));
+            judged.push(match found {
+                Some(earlier) if earlier.digest == one.digest => Judged::as_before(one, earlier.rejected.clone()),
+                _ => conflict(one),
+            });
+        }
+        (judged, unjudged)
+    }
+
+    /// Writes the rejects into their receipts and among the dead letters.
+    pub(super) fn settle(judged: &[Judged]) {
+        let rejected: Vec<_> =
+            judged.iter().filter_map(|judged| judged.rejected.as_ref().zip(judged.arrived.as_ref())).collect();
+        if rejected.is_empty() {
+            return;
+        }
+        let text = |answer: &Map<String, Value>, name: &str| {
+            answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let ids: Vec<_> = rejected.iter().map(|(_, one)| pg_uuid(one.event.id)).collect();
+        let tenants: Vec<_> = rejected.iter().map(|(_, one)| one.event.tenant_id.clone()).collect();
+        let codes: Vec<_> = rejected.iter().map(|(answer, _)| text(answer, "code")).collect();
+        let reasons: Vec<_> = rejected.iter().map(|(answer, _)| text(answer, "reason")).collect();
+        let answers: Vec<_> = rejected.iter().map(|(answer, _)| Value::Object((*answer).clone()).to_string()).collect();
+        let events: Vec<_> = rejected.iter().map(|(_, one)| one.sent.to_string()).collect();
+        Spi::connect_mut(|client| {
+            run_once(
+                client,
+                "update headwater.receipt r set code = u.code, reject = u.reject::jsonb
+                 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) u (id, tenant_id, code, reject)
+                 where r.event_id = u.id and r.tenant_id is not distinct from u.tenant_id",
+                &[ids.clone().into(), tenants.clone().into(), codes.clone().into(), answers.into()],
+            );
+            run_once(
+                client,
+                "insert into headwater.rejected_event (id, tenant_id, code, reason, event)
+                 select u.id, u.tenant_id, u.code, u.reason, u.event::jsonb
+                 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) u (id, tenant_id, code, reason, event)
+                 on conflict do nothing",
+                &[ids.into(), tenants.into(), codes.into(), reasons.into(), events.into()],
+            );
+        });
+    }
+}
+
+fn conflict(one: &Arrived) -> Judged {
+    let reason = "this id, or this idempotency key, was used before for a different event";
+    Judged::as_before(one, Some(Rejection::of(Reject::new(Code::Conflict, reason)).to_json()))
+}
+
+/// Inserts receipts in the order of ids, the same in every transaction; returns those that were new.
+fn insert(new: &mut [Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
+    if new.is_empty() {
+        return Vec::new();
+    }
+    let ids: Vec<_> = new.iter().map(|one| pg_uuid(one.event.id)).collect();
+    let tenants: Vec<_> = new.iter().map(|one| one.event.tenant_id.clone()).collect();
+    let keys: Vec<_> = new.iter().map(|one| one.event.idempotency_key.clone()).collect();
+    let digests: Vec<_> = new.iter().map(|one| one.digest.clone()).collect();
+    Spi::connect_mut(|client| {
+        run_once(
+            client,
+            "insert into headwater.receipt (event_id, tenant_id, idempotency_key, digest)
+             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) u (id, tenant_id, key, digest)
+             order by id, tenant_id
+             on conflict do nothing
+             returning tenant_id, event_id",
+            &[ids.into(), tenants.into(), keys.into(), digests.into()],
+        )
+        .map(|row| {
+            let id: Uuid = row.get(2).expect("a uuid").expect("event_id is not null");
+            (row.get(1).expect("a text"), uuid::Uuid::from_bytes(*id.as_bytes()))
+        })
+        .collect()
+    })
+}
+
+fn read(earlier: &[Arrived]) -> (ById, ByKey) {
+    let ids: Vec<_> = earlier.iter().map(|one| pg_uuid(one.event.id)).collect();
+    let keys: Vec<_> = earlier.iter().filter_map(|one| one.event.idempotency_key.clone()).collect();
+    let mut by_id = ById::new();
+    let mut by_key = ByKey::new();
+    Spi::connect_mut(|client| {
+        let rows = run_once(
+            client,
+            "select tenant_id, event_id, idempotency_key, digest, reject from headwater.receipt where event_id = any ($1)
+             union
+             select tenant_id, event_id, idempotency_key, digest, reject from headwater.receipt where idempotency_key = any ($2)",
+            &[ids.into(), keys.into()],
+        );
+        for row in rows {
+            let get = "the columns of receipts are known";
+            let tenant: Option<String> = row.get(1).expect(get);
+            let id: Uuid = row.get(2).expect(get).expect(get);
+            let digest: Vec<u8> = row.get(4).expect(get).expect(get);
+            let rejected = row.get::<JsonB>(5).expect(get).and_then(|json| crate::head::object(json.0));
+            if let Some(key) = row.get::<String>(3).expect(get) {
+                by_key.insert((tenant.clone(), key), Earlier { digest: digest.clone(), rejected: rejected.clone() });
+            }
+            by_id.insert((tenant, uuid::Uuid::from_bytes(*id.as_bytes())), Earlier { digest, rejected });
+        }
+    });
+    (by_id, by_key)
+}

@@ -1,0 +1,308 @@
+//! The row of an entity: locked, read as state, and written, under the rights of the role that applies events.
+//!
+//! Every statement has the caller's tenant in its condition: somebody else's row is as if it were missing.
+
+use std::collections::HashMap;
+
+use headwater_model::event::{Code, Reject};
+use headwater_model::fold::{self, State};
+use headwater_model::key;
+use pgrx::JsonB;
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+use serde_json::Value;
+
+use crate::capture::own_write::{self, Operation};
+use crate::head::{Entity, object};
+use crate::render;
+use crate::session::ActingAs;
+use crate::spi::run_once;
+use crate::table::Table;
+
+/// Locks these entities, in the order of their ids: the rows that are there, and a lock by name for each that is not.
+/// Returns the states of those that are there.
+pub(super) fn lock(
+    table: &Table,
+    tenant: Option<&str>,
+    ids: &[String],
+    role: Oid,
+    claims: Option<&str>,
+) -> Result<HashMap<String, State>, Reject> {
+    let keys = Keys::of(table, ids)?;
+    keys.require_canonical(table, ids)?;
+    let mut rows = keys.lock(table, tenant, role, claims);
+    let absent: Vec<String> = ids.iter().filter(|id| !rows.contains_key(*id)).cloned().collect();
+    if !absent.is_empty() {
+        lock_names(table, &absent);
+        // Another transaction may have created them while we waited for their names.
+        rows.extend(Keys::of(table, &absent)?.lock(table, tenant, role, claims));
+    }
+    Ok(rows)
+}
+
+/// Locks the rows as nobody in particular: for events that do not change them. Returns whose they are.
+pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<String>, Reject> {
+    let ids = [entity_id.to_owned()];
+    let keys = Keys::of(table, &ids)?;
+    keys.require_canonical(table, &ids)?;
+    let sql = || {
+        format!(
+            "select {tenant} from {key_rows} join {name} t on {same_key} for update of t",
+            tenant = table.tenant_of("t"),
+            key_rows = key_rows(table),
+            name = table.name,
+            same_key = same_key(table),
+        )
+    };
+    let found = Spi::connect_mut(|client| {
+        let statement = table.statement("lock_for_record", sql);
+        statement.run(client, &keys.arguments()).next().map(|row| row.get(1).expect("a text"))
+    });
+    if found.is_none() {
+        lock_names(table, &ids);
+    }
+    Ok(found.flatten())
+}
+
+/// Brings a row from one state to another. Returns the state that the table made of it.
+///
+/// `user` goes into the user column of a row that is created.
+pub(super) fn write(
+    table: &Table,
+    entity: &Entity,
+    before: Option<&State>,
+    after: Option<&State>,
+    user: Option<&str>,
+    role: Oid,
+    claims: Option<&str>,
+) -> Result<Option<State>, Reject> {
+    let write = Write { table, entity, role, claims };
+    match (before, after) {
+        (None, None) => Ok(None),
+        (None, Some(after)) => write.insert(after, user).map(Some),
+        (Some(before), Some(after)) => write.update(before, after).map(Some),
+        (Some(_), None) => write.delete().map(|()| None),
+    }
+}
+
+/// Entity ids taken apart: for each key column the texts.
+struct Keys(Vec<Vec<String>>);
+
+impl Keys {
+    fn of(table: &Table, ids: &[String]) -> Result<Self, Reject> {
+        let mut columns = vec![Vec::with_capacity(ids.len()); table.key.len()];
+        for id in ids {
+            let parts = key::split(id, table.key.len()).ok_or_else(|| {
+                let names: Vec<_> = table.key.iter().map(|column| column.name.as_str()).collect();
+                Reject::new(
+                    Code::InvalidPayload,
+                    format!("entity_id {id:?} is no key of {}; it would read {}", table.entity_type, names.join("/")),
+                )
+            })?;
+            columns.iter_mut().zip(parts).for_each(|(column, part)| column.push(part));
+        }
+        Ok(Self(columns))
+    }
+
+    fn arguments<'a>(&self) -> Vec<pgrx::datum::DatumWithOid<'a>> {
+        self.0.iter().map(|column| column.clone().into()).collect()
+    }
+
+    /// One entity has one id: `05` for 5 would begin a second history.
+    fn require_canonical(&self, table: &Table, ids: &[String]) -> Result<(), Reject> {
+        let sql = || format!("select {} from {}", render::entity_id(&table.key, "k"), key_rows(table));
+        let canonical: Vec<Option<String>> = Spi::connect_mut(|client| {
+            table
+                .statement("canonical", sql)
+                .run(client, &self.arguments())
+                .map(|row| row.get(1).expect("a text"))
+                .collect()
+        });
+        match ids.iter().zip(canonical).find(|(id, canonical)| canonical.as_ref() != Some(*id)) {
+            Some((id, canonical)) => Err(Reject::new(
+                Code::InvalidPayload,
+                format!("entity_id {id:?} is written {:?}", canonical.unwrap_or_default()),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self, table: &Table, tenant: Option<&str>, role: Oid, claims: Option<&str>) -> HashMap<String, State> {
+        let sql = || {
+            format!(
+                "select {entity_id}, {state} from {key_rows} join {name} t on {same_key}
+                 where {tenant} is not distinct from ${place}::text order by 1 for update of t",
+                entity_id = table.entity_id("t"),
+                state = table.state("t"),
+                key_rows = key_rows(table),
+                name = table.name,
+                same_key = same_key(table),
+                tenant = table.tenant_of("t"),
+                place = self.0.len() + 1,
+            )
+        };
+        let _acting = ActingAs::role(role, claims);
+        Spi::connect_mut(|client| {
+            let mut arguments = self.arguments();
+            arguments.push(tenant.into());
+            table
+                .statement("lock", sql)
+                .run(client, &arguments)
+                .map(|row| {
+                    let get = "the key is not null, and the state is an object";
+                    let id: String = row.get(1).expect(get).expect(get);
+                    (id, object(row.get::<JsonB>(2).expect(get).expect(get).0).expect(get))
+                })
+                .collect()
+        })
+    }
+}
+
+/// The keys `$1`, `$2`… in their columns' types, as rows called `k`.
+fn key_rows(table: &Table) -> String {
+    let arrays: Vec<_> = (1..=table.key.len()).map(|i| format!("${i}::text[]")).collect();
+    let names: Vec<_> = (1..=table.key.len()).map(|i| format!("part{i}")).collect();
+    let typed: Vec<_> = table
+        .key
+        .iter()
+        .zip(&names)
+        .map(|(column, name)| format!("u.{name}::{} as {}", column.sql_type, quote_identifier(&column.name)))
+        .collect();
+    format!("(select {} from unnest({}) u ({})) k", typed.join(", "), arrays.join(", "), names.join(", "))
+}
+
+fn same_key(table: &Table) -> String {
+    table.key.iter().map(|column| format!("{} = {}", column.of("t"), column.of("k"))).collect::<Vec<_>>().join(" and ")
+}
+
+/// Locks what is not there, by name. In the order of the hashes, which is the order of locking for all.
+fn lock_names(table: &Table, ids: &[String]) {
+    let names: Vec<_> = ids.iter().map(|id| format!("{}/{id}", table.entity_type)).collect();
+    Spi::connect_mut(|client| {
+        run_once(
+            client,
+            "select pg_advisory_xact_lock(hash) from (
+               select distinct hashtextextended(name, 0) as hash from unnest($1::text[]) name order by 1 offset 0
+             ) names",
+            &[names.into()],
+        );
+    });
+}
+
+/// One write of one row.
+struct Write<'a> {
+    table: &'a Table,
+    entity: &'a Entity,
+    role: Oid,
+    claims: Option<&'a str>,
+}
+
+impl Write<'_> {
+    fn insert(&self, after: &State, user: Option<&str>) -> Result<State, Reject> {
+        let table = self.table;
+        let mut values = after.clone();
+        // What makes the row whose it is never comes from an event.
+        let parts = key::split(&self.entity.entity_id, table.key.len()).expect("the id was taken apart before");
+        let reserved = table.key.iter().zip(parts.into_iter().map(Some));
+        let reserved = reserved.chain(table.tenant.iter().map(|column| (column, self.entity.tenant.clone())));
+        for (column, text) in reserved {
+            values.insert(column.name.clone(), text.map_or(Value::Null, Value::String));
+        }
+        if let Some((column, user)) = table.user.as_ref().zip(user) {
+            values.entry(column.name.clone()).or_insert_with(|| Value::String(user.to_owned()));
+        }
+        let columns: Vec<_> = table
+            .columns
+            .iter()
+            .filter(|column| values.contains_key(&column.name))
+            .filter(|column| {
+                !table.generated.contains(&column.name) || table.key.iter().any(|key| key.name == column.name)
+            })
+            .collect();
+        let names: Vec<_> = columns.iter().map(|column| quote_identifier(&column.name)).collect();
+        let sql = || {
+            let typed: Vec<_> = columns.iter().map(|column| column.from_json("$1", &table.name)).collect();
+            format!(
+                "insert into {} as t ({}) overriding system value select {}
+                 returning {}",
+                table.name,
+                names.join(", "),
+                typed.join(", "),
+                table.state("t"),
+            )
+        };
+        self.run(Operation::Insert, &format!("insert {}", names.join(",")), sql, &values)
+    }
+
+    fn update(&self, before: &State, after: &State) -> Result<State, Reject> {
+        let table = self.table;
+        let values = fold::difference(before, after);
+        let columns: Vec<_> = table
+            .columns
+            .iter()
+            .filter(|column| values.contains_key(&column.name) && table.settable.contains(&column.name))
+            .collect();
+        if columns.is_empty() {
+            return Ok(before.clone());
+        }
+        let names: Vec<_> = columns.iter().map(|column| quote_identifier(&column.name)).collect();
+        let sql = || {
+            let set: Vec<_> = columns
+                .iter()
+                .map(|column| format!("{} = {}", quote_identifier(&column.name), column.from_json("$1", &table.name)))
+                .collect();
+            format!(
+                "update {} as t set {} where {} returning {}",
+                table.name,
+                set.join(", "),
+                self.this_row(),
+                table.state("t")
+            )
+        };
+        self.run(Operation::Update, &format!("update {}", names.join(",")), sql, &values)
+    }
+
+    fn delete(&self) -> Result<(), Reject> {
+        let sql = || format!("delete from {} as t where {} returning '{{}}'::jsonb", self.table.name, self.this_row());
+        self.run(Operation::Delete, "delete", sql, &State::new()).map(|_| ())
+    }
+
+    fn this_row(&self) -> String {
+        let key = self.table.key.iter().enumerate();
+        let same_key =
+            key.map(|(i, column)| format!("{} = ($2::text[])[{}]::{}", column.of("t"), i + 1, column.sql_type));
+        let same_tenant = format!("{} is not distinct from $3::text", self.table.tenant_of("t"));
+        same_key.chain([same_tenant]).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Runs a statement of three parameters: the values, the key, the tenant.
+    fn run(
+        &self,
+        operation: Operation,
+        name: &str,
+        sql: impl FnOnce() -> String,
+        values: &State,
+    ) -> Result<State, Reject> {
+        let table = self.table;
+        let parts = key::split(&self.entity.entity_id, table.key.len()).expect("the id was taken apart before");
+        let statement = table.statement(name, sql);
+        let _acting = ActingAs::role(self.role, self.claims);
+        own_write::marked(table.relid, operation, &self.entity.entity_id, || {
+            Spi::connect_mut(|client| {
+                let arguments =
+                    [JsonB(Value::Object(values.clone())).into(), parts.into(), self.entity.tenant.as_deref().into()];
+                statement
+                    .run(client, &arguments)
+                    .next()
+                    .and_then(|row| object(row.get::<JsonB>(1).expect("a jsonb")?.0))
+                    .ok_or_else(|| {
+                        Reject::new(
+                            Code::Forbidden,
+                            format!("{} may not be changed so by this role", self.entity.entity_id),
+                        )
+                    })
+            })
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! The extension's SQL objects, one file each in `sql/`, in the order in which they need each other.
+
+use pgrx::prelude::extension_sql_file;
+
+extension_sql_file!("../../sql/roles.sql", name = "roles", bootstrap);
+extension_sql_file!("../../sql/meta.sql", name = "meta", requires = ["roles"]);
+extension_sql_file!("../../sql/entity.sql", name = "entity", requires = ["meta"]);
+extension_sql_file!("../../sql/event.sql", name = "event", requires = ["entity"]);
+extension_sql_file!("../../sql/receipt.sql", name = "receipt", requires = ["event"]);
+extension_sql_file!("../../sql/rejected_event.sql", name = "rejected_event", requires = ["receipt"]);
+extension_sql_file!("../../sql/snapshot.sql", name = "snapshot", requires = ["rejected_event"]);
+extension_sql_file!("../../sql/refuse_change.sql", name = "refuse_change", requires = ["snapshot"]);
+extension_sql_file!("../../sql/caller.sql", name = "caller", requires = ["refuse_change"]);
+extension_sql_file!("../../sql/uuid_v7.sql", name = "uuid_v7", requires = ["caller"]);
+extension_sql_file!("../../sql/invalidate.sql", name = "invalidate", requires = ["uuid_v7"]);
+extension_sql_file!("../../sql/parse_rules.sql", name = "parse_rules", requires = ["invalidate"]);
+extension_sql_file!("../../sql/state_expression.sql", name = "state_expression", requires = ["parse_rules"]);
+extension_sql_file!(
+    "../../sql/entity_id_expression.sql",
+    name = "entity_id_expression",
+    requires = ["state_expression"]
+);
+extension_sql_file!("../../sql/singular.sql", name = "singular", requires = ["entity_id_expression"]);
+extension_sql_file!("../../sql/require_owner.sql", name = "require_owner", requires = ["singular"]);
+extension_sql_file!("../../sql/require_capturable.sql", name = "require_capturable", requires = ["require_owner"]);
+extension_sql_file!("../../sql/members.sql", name = "members", requires = ["require_capturable"]);
+extension_sql_file!("../../sql/leaves.sql", name = "leaves", requires = ["members"]);
+extension_sql_file!("../../sql/key_of.sql", name = "key_of", requires = ["leaves"]);
+extension_sql_file!("../../sql/settable_columns.sql", name = "settable_columns", requires = ["key_of"]);
+extension_sql_file!("../../sql/ensure_publications.sql", name = "ensure_publications", requires = ["settable_columns"]);
+extension_sql_file!("../../sql/capture.sql", name = "capture", requires = ["ensure_publications"]);
+extension_sql_file!("../../sql/attach_capture.sql", name = "attach_capture", requires = ["capture"]);
+extension_sql_file!("../../sql/grant_client.sql", name = "grant_client", requires = ["attach_capture"]);
+extension_sql_file!("../../sql/write_baselines.sql", name = "write_baselines", requires = ["grant_client"]);
+extension_sql_file!("../../sql/enable_table.sql", name = "enable_table", requires = ["write_baselines"]);
+extension_sql_file!("../../sql/enable.sql", name = "enable", requires = ["enable_table"]);
+extension_sql_file!("../../sql/disable.sql", name = "disable", requires = ["enable"]);
+extension_sql_file!("../../sql/backfill.sql", name = "backfill", requires = ["disable"]);
+extension_sql_file!("../../sql/syncable_tables.sql", name = "syncable_tables", requires = ["backfill"]);
+extension_sql_file!("../../sql/history.sql", name = "history", requires = ["syncable_tables"]);
+extension_sql_file!("../../sql/materialize.sql", name = "materialize", requires = ["history"]);
+extension_sql_file!("../../sql/emit.sql", name = "emit", requires = ["materialize"]);
+extension_sql_file!("../../sql/ingest.sql", name = "ingest", requires = ["emit"]);
+extension_sql_file!("../../sql/privileges.sql", name = "privileges", requires = ["ingest"]);

@@ -1,0 +1,93 @@
+//! SQL from within the backend: statements whose plan is kept, and attempts that can fail without the transaction.
+
+use std::cell::OnceCell;
+use std::panic::AssertUnwindSafe;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiTupleTable};
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// A statement that is planned when it first runs and keeps its plan as long as it lives.
+pub(crate) struct Statement {
+    sql: String,
+    plan: OnceCell<OwnedPreparedStatement>,
+}
+
+impl Statement {
+    /// A statement with parameters `$1`…, whose types are those of the first run's arguments.
+    pub(crate) fn new(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), plan: OnceCell::new() }
+    }
+
+    /// Runs it. Sees what was committed until now and what this transaction has done.
+    pub(crate) fn run<'c>(&self, client: &mut SpiClient<'c>, args: &[DatumWithOid<'_>]) -> SpiTupleTable<'c> {
+        let plan = self.plan.get_or_init(|| {
+            let types: Vec<_> = args.iter().map(|arg| pg_sys::PgOid::from(arg.oid())).collect();
+            client.prepare_mut(self.sql.as_str(), &types).expect("the statement is ours").keep()
+        });
+        client.update(plan, None, args).expect("the statement is ours")
+    }
+}
+
+/// Runs a statement once.
+pub(crate) fn run_once<'c>(client: &mut SpiClient<'c>, sql: &str, args: &[DatumWithOid<'_>]) -> SpiTupleTable<'c> {
+    client.update(sql, None, args).expect("the statement is ours")
+}
+
+/// An error that Postgres raised.
+#[derive(Debug)]
+pub(crate) struct SqlError {
+    pub(crate) code: PgSqlErrorCode,
+    pub(crate) message: String,
+    caught: CaughtError,
+}
+
+impl SqlError {
+    /// The five characters of its SQLSTATE.
+    pub(crate) fn sqlstate(&self) -> String {
+        // Six bits a character, the first lowest: `MAKE_SQLSTATE` in elog.h.
+        let code = self.code as i32;
+        (0..5).map(|i| char::from(b'0' + ((code >> (6 * i)) & 0x3f) as u8)).collect()
+    }
+
+    /// Raises it again.
+    pub(crate) fn rethrow(self) -> ! {
+        self.caught.rethrow()
+    }
+}
+
+/// Runs `work` in a subtransaction. If Postgres raises an error, or `keep` does not want what came of it,
+/// everything is as it was before.
+pub(crate) fn attempt<T>(work: impl FnOnce() -> T, keep: impl FnOnce(&T) -> bool) -> Result<T, SqlError> {
+    // SAFETY: the pattern of PL/pgSQL's blocks with exceptions (exec_stmt_block): the memory context and the
+    // resource owner are put back whichever way the subtransaction ends.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let outcome =
+            PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(|caught| Err(sql_error(caught))).execute();
+        pg_sys::MemoryContextSwitchTo(context);
+        if outcome.as_ref().is_ok_and(keep) {
+            pg_sys::ReleaseCurrentSubTransaction();
+        } else {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        outcome
+    }
+}
+
+fn sql_error(caught: CaughtError) -> SqlError {
+    let (code, message) = match &caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            (report.sql_error_code(), report.message().to_owned())
+        }
+        CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, String::new()),
+    };
+    SqlError { code, message, caught }
+}

@@ -1,0 +1,107 @@
+-- What headwater.enable does once it has read `events`.
+create function headwater.enable_table(
+    relation regclass, entity text, events jsonb, key text[], tenant_column text, user_column text,
+    exclude text[], notification text, backfill boolean, grant_client boolean)
+  returns text
+  language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  -- Rows up to which enable writes the baselines itself; a larger table takes longer than its locks should last.
+  max_rows_at_once constant int := 10000;
+  old headwater.entity;
+  new headwater.entity;
+  columns text[];
+  settable text[];
+  part regclass;
+  wrong text;
+begin
+  perform headwater.require_owner(relation);
+  perform headwater.require_capturable(relation);
+
+  select * into old from headwater.entity e where e.relation = relation;
+  new := old;
+  new.relation := relation;
+  new.enabled := true;
+  new.entity_type := coalesce(entity, old.entity_type, headwater.singular((select relname::text from pg_class where oid = relation)));
+  new.tenant_column := nullif(coalesce(tenant_column, old.tenant_column), '');
+  new.user_column := nullif(coalesce(user_column, old.user_column), '');
+  new.excluded := coalesce(exclude, old.excluded, '{}');
+  new.notification := nullif(coalesce(notification, old.notification), '');
+  new.schema_version := coalesce(old.schema_version, 1);
+  new.backfilled := coalesce(old.backfilled, false);
+  new.enabled_at := case when old.enabled then old.enabled_at else clock_timestamp() end;
+
+  if new.entity_type !~ '^[a-z][a-z0-9_]{0,62}$' then
+    raise exception 'entity "%" cannot be a name: lower-case letters, digits and _ make up a name, a letter first', new.entity_type
+      using errcode = 'invalid_name', hint = format('Choose one: select headwater.enable(%L, entity => ''…'').', relation::text);
+  end if;
+  if old.entity_type <> new.entity_type then
+    raise exception 'table % is entity "%" already, and its history bears that name', relation, old.entity_type
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Leave the argument entity out.';
+  end if;
+  if exists (select from headwater.entity e join pg_class c on c.oid = e.relation
+             where e.entity_type = new.entity_type and e.relation <> relation) then
+    raise exception 'entity "%" belongs to table %', new.entity_type,
+        (select e.relation from headwater.entity e where e.entity_type = new.entity_type)
+      using errcode = 'duplicate_object', hint = format('Choose another name: select headwater.enable(%L, entity => ''…'').', relation::text);
+  end if;
+
+  select array_agg(attname::text order by attnum) into columns
+  from pg_attribute where attrelid = relation and attnum > 0 and not attisdropped;
+
+  new.key_columns := headwater.key_of(relation, coalesce(key, old.key_columns));
+  if old.key_columns <> new.key_columns
+     and exists (select from headwater.event e where e.entity_type = new.entity_type) then
+    raise exception 'the key of table % cannot change: its history names entities by %', relation, array_to_string(old.key_columns, ', ')
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Leave the argument key out.';
+  end if;
+
+  select name into wrong from unnest(new.excluded || new.tenant_column || new.user_column) name
+  where name is not null and name <> all (columns) limit 1;
+  if wrong is not null then
+    raise exception 'table % has no column "%"', relation, wrong
+      using errcode = 'undefined_column', hint = 'Its columns are ' || array_to_string(columns, ', ') || '.';
+  end if;
+  select name into wrong from unnest(new.excluded) name
+  where name = any (new.key_columns || new.tenant_column || new.user_column) limit 1;
+  if wrong is not null then
+    raise exception 'column "%" cannot be excluded: it is the key, tenant or user of the entity', wrong
+      using errcode = 'invalid_parameter_value';
+  end if;
+  if new.notification <> all (array['memory', 'redis', 'nats', 'noop']) then
+    raise exception 'notification "%" is no backend', new.notification
+      using errcode = 'invalid_parameter_value', hint = 'There are memory, redis, nats and noop.';
+  end if;
+
+  settable := headwater.settable_columns(relation, new.key_columns || new.tenant_column || new.user_column || new.excluded);
+  new.rules := headwater.parse_rules(coalesce(events, old.rules, '["created", "updated", "deleted"]'), settable);
+
+  perform headwater.ensure_publications();
+  perform headwater.attach_capture(relation, new.entity_type);
+
+  -- A table that was dropped leaves its entity to the next one of that name.
+  delete from headwater.entity e where e.entity_type = new.entity_type;
+  insert into headwater.entity select new.*;
+  for part in select relid from pg_partition_tree(relation) union select relation loop
+    perform headwater.invalidate(part);
+  end loop;
+
+  if grant_client then
+    perform headwater.grant_client(relation, new.excluded);
+  end if;
+  if backfill and not new.backfilled then
+    if (select sum(greatest(c.reltuples, c.relpages * 10)) <= max_rows_at_once
+        from pg_class c where c.oid in (select relid from pg_partition_tree(relation) union select relation)) then
+      perform headwater.write_baselines(relation, leaf, null, null) from headwater.leaves(relation) leaf;
+      update headwater.entity e set backfilled = true where e.entity_type = new.entity_type;
+    else
+      raise notice 'table % has many rows; their baselines are written as they change', relation
+        using hint = format('To write them now, in small transactions: call headwater.backfill(%L).', relation::text);
+    end if;
+  end if;
+  return new.entity_type;
+end
+$$;
+comment on function headwater.enable_table(regclass, text, jsonb, text[], text, text, text[], text, boolean, boolean) is
+  'Use headwater.enable.';

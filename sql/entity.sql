@@ -1,0 +1,20 @@
+create table headwater.entity (
+  entity_type text primary key check (entity_type operator(pg_catalog.~) '^[a-z][a-z0-9_]{0,62}$'),
+  relation regclass not null unique,
+  key_columns text[] not null,
+  tenant_column text,
+  user_column text,
+  excluded text[] not null default '{}',
+  rules jsonb not null,
+  schema_version int not null default 1,
+  notification text,
+  enabled boolean not null default true,
+  backfilled boolean not null default false,
+  enabled_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+comment on table headwater.entity is 'The registry: which table is which entity, and how its events change it. Written by headwater.enable and headwater.disable.';
+comment on column headwater.entity.rules is 'Event names and their merge rules, in the long form.';
+comment on column headwater.entity.notification is 'Notification backend for this entity; null means the streamer''s own.';
+comment on column headwater.entity.backfilled is 'Every row that was there before has its baseline. Until then a row''s first captured change writes it.';
+grant select on headwater.entity to headwater_reader;
+select pg_catalog.pg_extension_config_dump('headwater.entity', '');

@@ -1,0 +1,10 @@
+create table headwater.meta (
+  only_row boolean primary key default true check (only_row),
+  epoch bigint not null default 1,
+  created_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+insert into headwater.meta default values;
+comment on table headwater.meta is 'One row about this history as a whole.';
+comment on column headwater.meta.epoch is 'Part of every cursor. Raise it after restoring a backup: clients then read anew and send again what the server lost.';
+grant select on headwater.meta to headwater_reader;
+select pg_catalog.pg_extension_config_dump('headwater.meta', '');

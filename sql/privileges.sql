@@ -1,0 +1,22 @@
+-- Last: nothing is anybody's unless it is granted here.
+revoke all on all functions in schema headwater from public;
+revoke all on all procedures in schema headwater from public;
+
+grant execute on function
+  headwater.syncable_tables(),
+  headwater.history(text, text, timestamptz, int),
+  headwater.materialize(text, text, timestamptz, text),
+  headwater.caller(), headwater.singular(text)
+  to headwater_reader;
+
+grant execute on function
+  headwater.ingest(jsonb, jsonb),
+  headwater.ensure_publications(),
+  headwater.emit(text, text, jsonb, text, boolean, text, text, uuid, int)
+  to headwater_writer;
+
+grant execute on function
+  headwater.enable(regclass, text, "any", text[], text, text, text[], text, boolean, boolean),
+  headwater.disable(regclass),
+  headwater.emit(text, text, jsonb, text, boolean, text, text, uuid, int)
+  to headwater_admin;

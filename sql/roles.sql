@@ -1,0 +1,17 @@
+-- Roles belong to the cluster, not to the database: they may be there already, and stay when the extension goes.
+do $$
+declare
+  wanted text;
+begin
+  foreach wanted in array array['headwater_client', 'headwater_reader', 'headwater_writer', 'headwater_admin'] loop
+    if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
+      execute pg_catalog.format('create role %I nologin', wanted);
+    end if;
+  end loop;
+end
+$$;
+
+-- The streamer reads, ingests, and writes user tables as headwater_client.
+grant headwater_reader, headwater_client to headwater_writer;
+grant headwater_reader to headwater_admin;
+grant usage on schema headwater to headwater_reader, headwater_writer, headwater_admin;

@@ -1,0 +1,29 @@
+create function headwater.write_baselines(relation regclass, leaf regclass, first_page bigint, end_page bigint) returns bigint
+  language plpgsql set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set "DateStyle" = 'ISO'
+  set "IntervalStyle" = 'iso_8601' set extra_float_digits = 1 set bytea_output = 'hex'
+as $$
+declare
+  entity headwater.entity;
+  written bigint;
+begin
+  select * into entity from headwater.entity e where e.relation = write_baselines.relation;
+  -- A row that has an event has either its baseline already or none beneath its `created`.
+  execute format(
+    'insert into headwater.snapshot (entity_type, entity_id, tenant_id, state)
+     select %1$L, row_key.id, %2$s, %3$s
+     from only %4$s t cross join lateral (select %5$s as id) row_key
+     where ($1 is null or t.ctid >= $1) and ($2 is null or t.ctid < $2)
+       and not exists (select from headwater.event e where e.entity_type = %1$L and e.entity_id = row_key.id)
+     on conflict do nothing',
+    entity.entity_type,
+    coalesce(format('t.%I::text', entity.tenant_column), 'null'),
+    headwater.state_expression(leaf, entity.excluded, 't'),
+    leaf,
+    headwater.entity_id_expression(leaf, entity.key_columns, 't'))
+  using format('(%s,0)', first_page)::tid, format('(%s,0)', end_page)::tid;
+  get diagnostics written = row_count;
+  return written;
+end
+$$;
+comment on function headwater.write_baselines(regclass, regclass, bigint, bigint) is
+  'Records the rows in a range of a table''s pages as baselines; those of the whole table without a range. Returns how many were missing.';
