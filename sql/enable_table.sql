@@ -7,8 +7,8 @@ create function headwater.enable_table(
 as $$
 #variable_conflict use_variable
 declare
-  -- Rows up to which enable writes the baselines itself; a larger table takes longer than its locks should last.
-  max_rows_at_once constant int := 10000;
+  -- Bytes up to which enable writes the baselines itself; a larger table takes longer than its locks should last.
+  max_bytes_at_once constant bigint := 4 * 1024 * 1024;
   old headwater.entity;
   new headwater.entity;
   columns text[];
@@ -91,8 +91,7 @@ begin
     perform headwater.grant_client(relation, new.excluded);
   end if;
   if backfill and not new.backfilled then
-    if (select sum(greatest(c.reltuples, c.relpages * 10)) <= max_rows_at_once
-        from pg_class c where c.oid in (select relid from pg_partition_tree(relation) union select relation)) then
+    if (select sum(pg_relation_size(leaf)) <= max_bytes_at_once from headwater.leaves(relation) leaf) then
       perform headwater.write_baselines(relation, leaf, null, null) from headwater.leaves(relation) leaf;
       update headwater.entity e set backfilled = true where e.entity_type = new.entity_type;
     else

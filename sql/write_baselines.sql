@@ -16,11 +16,12 @@ begin
        and not exists (select from headwater.event e where e.entity_type = %1$L and e.entity_id = row_key.id)
      on conflict do nothing',
     entity.entity_type,
-    coalesce(format('t.%I::text', entity.tenant_column), 'null'),
+    case when entity.tenant_column is null then 'null' else format('t.%I::text', entity.tenant_column) end,
     headwater.state_expression(leaf, entity.excluded, 't'),
     leaf,
     headwater.entity_id_expression(leaf, entity.key_columns, 't'))
-  using format('(%s,0)', first_page)::tid, format('(%s,0)', end_page)::tid;
+  using case when first_page is not null then format('(%s,0)', first_page)::tid end,
+        case when end_page is not null then format('(%s,0)', end_page)::tid end;
   get diagnostics written = row_count;
   return written;
 end

@@ -29,6 +29,12 @@ pub(crate) fn new_id() -> uuid::Uuid {
     uuid::Uuid::now_v7()
 }
 
+/// A random number.
+pub(crate) fn random() -> u32 {
+    // The last 62 bits of a UUIDv7 are random (RFC 9562, section 5.7), whatever its counter is.
+    u32::try_from(new_id().as_u128() & 0xffff_ffff).expect("32 bits")
+}
+
 /// The id as pgrx knows it.
 pub(crate) fn pg_uuid(id: uuid::Uuid) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())

@@ -108,9 +108,24 @@ pub(crate) fn fold_of(
     (baseline, events)
 }
 
-/// [`fold::fold`] without custom rules, which `enable` does not take yet.
-pub(crate) fn fold(baseline: Option<State>, events: &mut [StoredEvent], rules: &Rules) -> Option<State> {
-    fold::fold(baseline, events, rules, &mut |_, state, _| Some(state.clone()))
+/// A state, and the event that last began it.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    pub(crate) state: Option<State>,
+    /// `None` where the state began with the baseline, or has not begun.
+    pub(crate) begun_by: Option<Order>,
+}
+
+/// The fold, without custom rules, which `enable` does not take yet.
+pub(crate) fn fold(baseline: Option<State>, events: &mut [StoredEvent], rules: &Rules) -> Folded {
+    events.sort_by_key(StoredEvent::order);
+    let before = Folded { state: baseline, begun_by: None };
+    events.iter().fold(before, |Folded { state, begun_by }, event| {
+        let was_absent = state.is_none();
+        let state = fold::apply(state, event, rules, &mut |_, state, _| Some(state.clone()));
+        let begun_by = if was_absent && state.is_some() { Some(event.order()) } else { begun_by };
+        Folded { state, begun_by }
+    })
 }
 
 /// The members of a JSON object.

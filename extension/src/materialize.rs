@@ -42,6 +42,6 @@ fn materialize(
         let entity = Entity { entity_type: entity_type.to_owned(), entity_id: entity_id.to_owned(), tenant };
         let as_of = as_of.map(|at| Micros::from_postgres(at.into_inner()));
         let (baseline, mut events) = head::fold_of(client, &entity, as_of);
-        head::fold(baseline, &mut events, &table.rules).map(|state| JsonB(Value::Object(state)))
+        head::fold(baseline, &mut events, &table.rules).state.map(|state| JsonB(Value::Object(state)))
     })
 }

@@ -274,8 +274,8 @@ mod tests {
         #[test]
         fn just_before_lies_between_commits(lsn in (1_u64..1 << 60).prop_map(|n| n * 8), op: u64) {
             let lsn = Lsn(lsn);
-            prop_assert!(Offset { lsn: lsn.minus(8), op } < Offset::just_before(lsn));
-            prop_assert!(Offset::just_before(lsn) < Offset { lsn, op: 0 });
+            let (before, between, behind) = (Offset { lsn: lsn.minus(8), op }, Offset::just_before(lsn), Offset { lsn, op: 0 });
+            prop_assert!(before < between && between < behind);
         }
     }
 }

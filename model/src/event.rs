@@ -191,10 +191,13 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// The id right behind `id`, under which what the server made of an event is recorded: nothing sorts between the two.
-/// `None` behind the last id of all.
-pub fn id_after(id: Uuid) -> Option<Uuid> {
-    id.as_u128().checked_add(1).map(Uuid::from_u128)
+/// An id shortly behind `id`, under which what the server made of an event is recorded: of the same instant, it sorts
+/// behind that event and before anybody else's. `None` behind the last ids of all.
+///
+/// Not the very next one: a device that counts its ids up by one may give that to its next event. `gap` is random.
+pub fn id_behind(id: Uuid, gap: u32) -> Option<Uuid> {
+    const NEAREST: u128 = 1 << 16;
+    id.as_u128().checked_add(NEAREST + u128::from(gap)).map(Uuid::from_u128)
 }
 
 fn invalid(reason: impl Into<String>) -> Reject {

@@ -1,17 +1,18 @@
 //! Applying events: under the entities' locks, each event is stored and its entity's row brought to what the fold says.
 //!
 //! The row in the user's table equals the fold after every commit. An event that is its entity's newest applies straight
-//! to the row, for the row is the fold of all before it; a late one folds the entity anew. What defaults, generated
-//! columns or triggers made of the row is recorded as a captured `updated` right behind the entity's last event: same
-//! instant, next id.
+//! to the row, for the row is the fold of all before it; a late one folds the entity anew. What the table itself made of
+//! the row is recorded as a captured `updated`, right behind the event that it belongs to (same instant, an id
+//! shortly behind):
+//! defaults behind the event that began the entity, so that they yield to events which arrive late; what triggers and
+//! generated columns changed behind the last event.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use headwater_model::clock::Micros;
-use headwater_model::event::{Code, NewEvent, Reject, StoredEvent, id_after};
+use headwater_model::event::{Code, NewEvent, Reject, StoredEvent, id_behind};
 use headwater_model::fold::{self, State};
-use headwater_model::json;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -21,7 +22,7 @@ use super::Arrived;
 use super::outcome::Rejection;
 use super::row;
 use crate::clock::{self, pg_uuid};
-use crate::head::{self, Entity, Order};
+use crate::head::{self, Entity, Folded, Order};
 use crate::session::ActingAs;
 use crate::settings::Settings;
 use crate::spi::{self, SqlError, Statement, run_once};
@@ -127,8 +128,8 @@ pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Re
     Spi::connect_mut(|client| record(client, &events.iter().map(|event| event.record()).collect::<Vec<_>>()));
     let mut made_by_the_table = Vec::new();
     for entity in touched {
-        let after = entity.fold();
-        made_by_the_table.extend(entity.write(after, role, claims)?);
+        let folded = entity.fold();
+        made_by_the_table.extend(entity.write(folded, role, claims)?);
     }
     Spi::connect_mut(|client| record(client, &made_by_the_table));
     // Deferred constraints and triggers judge now, while a violation can still be laid at these events' door.
@@ -213,7 +214,7 @@ impl Touched<'_> {
     }
 
     /// The state that the entity has with the new events.
-    fn fold(&self) -> Option<State> {
+    fn fold(&self) -> Folded {
         let mut new: Vec<_> = self.events.iter().map(|event| event.stored()).collect();
         let late = new.iter().any(|event| self.head.is_some_and(|head| event.order() <= head));
         if !late {
@@ -224,31 +225,39 @@ impl Touched<'_> {
         head::fold(baseline, &mut events, &self.table.rules)
     }
 
-    /// Brings the row to `after`; returns what the table itself made of it, as an event.
-    fn write(&self, after: Option<State>, role: Oid, claims: Option<&str>) -> Result<Option<Record>, Reject> {
+    /// Brings the row to the folded state; returns what the table itself made of it, as events.
+    fn write(&self, folded: Folded, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
         let newest =
             self.events.iter().max_by_key(|event| event.stored().order()).expect("an entity is touched by an event");
         let actual = row::write(
             &self.table,
             &self.entity,
             self.before.as_ref(),
-            after.as_ref(),
+            folded.state.as_ref(),
             newest.user_id.as_deref(),
             role,
             claims,
         )?;
-        let (Some(after), Some(actual)) = (after, actual) else { return Ok(None) };
-        let difference = fold::difference(&after, &actual);
-        if difference.is_empty() {
-            return Ok(None);
-        }
-        debug_assert!(!json::equal_objects(&after, &actual), "a difference without one");
+        let (Some(after), Some(actual)) = (folded.state, actual) else { return Ok(Vec::new()) };
         let last = newest.stored().order().max(self.head.unwrap_or((Micros(i64::MIN), uuid::Uuid::nil())));
-        let (occurred_at, id) = match id_after(last.1) {
-            Some(next) => (last.0, next),
-            None => (last.0.plus(1), clock::new_id()),
+        let (changed, defaults): (State, State) =
+            fold::difference(&after, &actual).into_iter().partition(|(name, _)| after.contains_key(name));
+        let defaults = (folded.begun_by.unwrap_or(last), defaults);
+        let made = if defaults.0 == last {
+            vec![(last, defaults.1.into_iter().chain(changed).collect())]
+        } else {
+            vec![defaults, (last, changed)]
         };
-        Ok(Some(Record {
+        let made = made.into_iter().filter(|(_, difference): &(Order, State)| !difference.is_empty());
+        Ok(made.map(|(behind, difference)| self.updated(behind, difference, newest)).collect())
+    }
+
+    fn updated(&self, behind: Order, difference: State, cause: &Prepared) -> Record {
+        let (occurred_at, id) = match id_behind(behind.1, clock::random()) {
+            Some(next) => (behind.0, next),
+            None => (behind.0.plus(1), clock::new_id()),
+        };
+        Record {
             id,
             tenant: self.entity.tenant.clone(),
             entity_type: self.entity.entity_type.clone(),
@@ -257,11 +266,11 @@ impl Touched<'_> {
             payload: difference,
             schema_version: self.table.schema_version,
             occurred_at,
-            user_id: newest.user_id.clone(),
+            user_id: cause.user_id.clone(),
             client_id: None,
             source: Source::Capture,
             applies: true,
-        }))
+        }
     }
 }
 
