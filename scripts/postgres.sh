@@ -23,7 +23,6 @@ locate_data() {
 # The pid of the running server on our data, or nothing. A pid file may be stale and its pid another's:
 # a postmaster's working directory is its data folder.
 postgres_pid() {
-    locate_data
     local pid
     pid=$(head -n 1 "$data/postmaster.pid" 2>/dev/null) || return 0
     if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$data" ]; then echo "$pid"; fi
@@ -98,6 +97,16 @@ end_orphans() {
         [ "$tries" != 40 ] || kill -KILL "${orphans[@]}" 2>/dev/null || true
         sleep 0.1
     done
+    fail "processes of a killed Postgres do not end: ${orphans[*]}" "End them by hand (kill -9), then try again."
+}
+
+# A killed server leaves its lock file. Postgres refuses to start while a process has the pid in it: the killed
+# one for as long as nobody has waited for it, or a stranger that got the number.
+forget_stale_lock() {
+    local pid
+    pid=$(head -n 1 "$data/postmaster.pid" 2>/dev/null) || return 0
+    if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = postgres ]; then await_end "$pid" 5 || true; fi
+    rm -f "$data/postmaster.pid"
 }
 
 start_postgres() {
@@ -115,6 +124,7 @@ start_postgres() {
     fi
     require_free_port "$pg_port" Postgres HEADWATER_PG_PORT
     end_orphans
+    forget_stale_lock
     init_data
     write_settings
     set_superuser_password
@@ -143,6 +153,8 @@ start_postgres() {
 }
 
 stop_postgres() {
+    if [ ! -e "$state/pgdata" ]; then return 0; fi
+    locate_data
     local pid
     pid=$(postgres_pid)
     if [ -n "$pid" ]; then

@@ -32,7 +32,7 @@ async fn without_membership() {
     let postgres = Postgres::start().await;
     postgres.sql("revoke headwater_writer from headwater_streamer").await;
     let ending = Streamer::run_to_end(&postgres.streamer_url(), &["--insecure"]).await;
-    assert_says(&ending, &["grant headwater_writer to headwater_streamer"]);
+    assert_says(&ending, &["grant headwater_writer to \"headwater_streamer\""]);
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn without_the_right_to_replicate() {
     let postgres = Postgres::start().await;
     postgres.sql("alter role headwater_streamer noreplication").await;
     let ending = Streamer::run_to_end(&postgres.streamer_url(), &["--insecure"]).await;
-    assert_says(&ending, &["alter role headwater_streamer replication"]);
+    assert_says(&ending, &["alter role \"headwater_streamer\" replication"]);
 }
 
 #[tokio::test]
