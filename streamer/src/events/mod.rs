@@ -12,7 +12,7 @@ pub use table::Page;
 
 use crate::database::Database;
 use crate::error::Error;
-use crate::log::{Log, Watermark};
+use crate::log::{Feed, Log, Watermark};
 use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
 use std::sync::Arc;
@@ -108,6 +108,7 @@ impl Events {
         let start = match cursor {
             Some(cursor) => cursor,
             None => {
+                self.caught_up().await?;
                 // Without a watermark a reader that loses its place would be sent all of history. If none comes soon
                 // (an old transaction is open), that is still better than to wait or to lose what it writes.
                 self.watermark().await;
@@ -134,6 +135,13 @@ impl Events {
         let known = timeout(READY_PATIENCE, epochs.wait_for(Option::is_some)).await;
         let epoch = known.ok().and_then(Result::ok).and_then(|epoch| *epoch);
         epoch.ok_or(ReadError::NotReady("the streamer has not reached Postgres yet"))
+    }
+
+    /// After a restart the head runs through the old ring first; a reader that asks for "now" must not be sent that.
+    async fn caught_up(&self) -> Result<(), ReadError> {
+        let mut feed = self.log.feed();
+        let started = timeout(READY_PATIENCE, feed.wait_for(|feed| *feed != Feed::Starting)).await;
+        started.is_ok().then_some(()).ok_or(ReadError::NotReady("the streamer is still catching up with Postgres"))
     }
 
     async fn watermark(&self) -> Option<Watermark> {

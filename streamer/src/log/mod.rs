@@ -29,7 +29,7 @@ const REFRESH_PART: u64 = 4;
 /// How the feed from Postgres stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feed {
-    /// Not connected yet.
+    /// Not connected yet, or still reading what the ring held before a restart.
     Starting,
     /// The log follows the WAL.
     Streaming,

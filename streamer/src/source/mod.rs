@@ -57,11 +57,11 @@ pub async fn run(settings: Settings, log: Arc<Log>, shutdown: CancellationToken)
             Err(error) if error.is_setup() && !follower.streamed => return Err(error),
             Err(error) => error,
         };
-        let streamed = *follower.log.feed().borrow() == Feed::Streaming;
-        if streamed {
+        let streaming = *follower.log.feed().borrow() == Feed::Streaming;
+        if streaming {
             follower.log.set_feed(Feed::Interrupted);
         }
-        if streamed || before.elapsed() > LONGEST_PAUSE {
+        if streaming || before.elapsed() > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
         follower.remake_slot |= matches!(error, Error::SlotLost(_));
@@ -98,9 +98,14 @@ impl Follower {
         slot::start(&mut connection, slot, head).await?;
         tracing::info!(slot, %confirmed, from = %head, epoch = %found.epoch, "streaming");
         self.streamed = true;
-        self.log.set_feed(Feed::Streaming);
         let assembler = Assembler::new(found.epoch, self.log.limits().bytes);
-        Ok(Stream { connection, assembler, log: Arc::clone(&self.log), status: Status::new(confirmed) })
+        Ok(Stream {
+            connection,
+            assembler,
+            log: Arc::clone(&self.log),
+            status: Status::new(confirmed),
+            catching_up_to: Some(found.wal_end),
+        })
     }
 }
 
@@ -109,6 +114,8 @@ struct Stream {
     assembler: Assembler,
     log: Arc<Log>,
     status: Status,
+    /// Where the WAL ended when the stream was opened, until we are there: before, the head is not yet "now".
+    catching_up_to: Option<Lsn>,
 }
 
 impl Stream {
@@ -166,6 +173,10 @@ impl Stream {
         let last = transactions.last().map_or(head, |transaction| head.max(transaction.end));
         if last > Lsn(0) {
             self.log.append(transactions, last);
+        }
+        if self.catching_up_to.is_some_and(|end| self.log.tip().head >= end) {
+            self.catching_up_to = None;
+            self.log.set_feed(Feed::Streaming);
         }
         ended
     }

@@ -2,13 +2,15 @@
 
 use super::wire::{Connection, Row};
 use crate::error::Error;
-use headwater_model::cursor::{Epoch, EpochParts};
+use headwater_model::cursor::{Epoch, EpochParts, Lsn};
 
 /// The database that we are connected to.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) epoch: Epoch,
     pub(super) name: String,
+    /// Where the WAL ended when we looked: from there on we are up to date.
+    pub(super) wal_end: Lsn,
 }
 
 /// Explains why a log-in failed, where it is the set-up's fault.
@@ -64,12 +66,14 @@ pub(super) async fn prepare(connection: &mut Connection) -> Result<Database, Err
         event_table: number(&parts, 1)?,
         restored: number(&parts, 2)?,
     };
-    Ok(Database { epoch: epoch.into(), name })
+    Ok(Database { epoch: epoch.into(), name, wal_end: number(&system, 2)? })
 }
 
 async fn check_extension(connection: &mut Connection, database: &str) -> Result<(), Error> {
-    let row = one(connection, "select to_regclass('headwater.event') is not null").await?;
-    if text(&row, 0)? == "t" {
+    // Not `to_regclass`: it fails where the role may not use the schema, which is the next check's finding.
+    let installed = "select count(*) from pg_catalog.pg_extension where extname = 'headwater'";
+    let row = one(connection, installed).await?;
+    if text(&row, 0)? != "0" {
         return Ok(());
     }
     let available = "select count(*) from pg_catalog.pg_available_extensions where name = 'headwater'";

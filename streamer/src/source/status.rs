@@ -25,7 +25,7 @@ const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 pub(super) struct Status {
     confirmed: Lsn,
     confirmed_at: Instant,
-    sent_at: Instant,
+    sent_at: Option<Instant>,
     /// The walsender wants to hear at once that we have everything up to here.
     asked: Option<Lsn>,
 }
@@ -33,7 +33,8 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn new(confirmed: Lsn) -> Self {
         let now = Instant::now();
-        Self { confirmed, confirmed_at: now, sent_at: now, asked: None }
+        // Due at once: the answer tells where the WAL ends, even if nothing comes for us.
+        Self { confirmed, confirmed_at: now, sent_at: None, asked: None }
     }
 
     pub(super) fn heard(&mut self, end: Lsn, reply: bool) {
@@ -44,13 +45,13 @@ impl Status {
 
     /// When to come back without being asked.
     pub(super) fn next(&self) -> Instant {
-        self.sent_at + INTERVAL
+        self.sent_at.map_or_else(Instant::now, |sent| sent + INTERVAL)
     }
 
     /// Queues what is due.
     pub(super) fn queue(&mut self, connection: &mut Connection, log: &Log) -> Result<(), Error> {
         let now = Instant::now();
-        let due = now >= self.next();
+        let due = self.sent_at.is_none_or(|sent| now >= sent + INTERVAL);
         let confirm = if now >= self.confirmed_at + CONFIRM_INTERVAL { log.confirmed() } else { self.confirmed };
         if self.asked.is_none() && !due && confirm <= self.confirmed {
             return Ok(());
@@ -63,7 +64,7 @@ impl Status {
         }
         // Asking for an answer brings the end of the WAL, also when nothing that we follow changes.
         connection.put_copy(&message(write, Lsn(0), due))?;
-        self.sent_at = now;
+        self.sent_at = Some(now);
         Ok(())
     }
 }
