@@ -29,10 +29,10 @@ pub(crate) fn new_id() -> uuid::Uuid {
     uuid::Uuid::now_v7()
 }
 
-/// A random number.
-pub(crate) fn random() -> u32 {
-    // The last 62 bits of a UUIDv7 are random (RFC 9562, section 5.7), whatever its counter is.
-    u32::try_from(new_id().as_u128() & 0xffff_ffff).expect("32 bits")
+/// 128 random bits.
+pub(crate) fn random() -> u128 {
+    // Two ids, for only 62 bits of each are random for certain (RFC 9562, section 5.7).
+    (new_id().as_u128() << 64) | (new_id().as_u128() & u128::from(u64::MAX))
 }
 
 /// The id as pgrx knows it.

@@ -125,7 +125,7 @@ fn invalidate(relation: Oid) {
     // SAFETY: sends a message at commit; a relation that is gone has no cache to be dropped from.
     unsafe {
         if pg_sys::SearchSysCacheExists(
-            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::SysCacheIdentifier::RELOID.cast_signed(),
             relation.into(),
             0.into(),
             0.into(),

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::spi::run_once;
 
 /// An entity within a tenant: what locks, heads and folds belong to.
+#[allow(clippy::struct_field_names, reason = "the names that they have in SQL")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entity {
     pub(crate) entity_type: String,

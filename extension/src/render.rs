@@ -114,7 +114,7 @@ impl Column {
 
     /// The value that the member of this name has in the jsonb called `state`, in the column's type.
     /// `table` is the table's name, for types that only a whole row can convert.
-    pub(crate) fn from_json(&self, state: &str, table: &str) -> String {
+    pub(crate) fn read_json(&self, state: &str, table: &str) -> String {
         let key = quote_literal(&self.name);
         match self.form {
             _ if self.is_json => format!("nullif({state}->{key}, 'null'::jsonb)::{}", self.sql_type),

@@ -46,7 +46,7 @@ pub(crate) fn role_open_to_caller(name: &str) -> Oid {
     }
 }
 
-/// Acting as another role until dropped: its privileges and row security count, and the session's own search_path
+/// Acting as another role until dropped: its privileges and row security count, and the session's own `search_path`
 /// finds what the application's triggers name.
 pub(crate) struct ActingAs {
     user: Oid,
@@ -69,7 +69,7 @@ impl ActingAs {
         // SET ROLE meanwhile, as in a security definer function.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
-            pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as c_int);
+            pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed());
         }
         Self { user, context, _settings: settings }
     }

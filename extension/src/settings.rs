@@ -52,7 +52,7 @@ impl Settings {
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,
-                pg_sys::PGERROR as c_int,
+                pg_sys::PGERROR.cast_signed(),
                 false,
             );
         }

@@ -41,15 +41,15 @@ pub(crate) fn run_once<'c>(client: &mut SpiClient<'c>, sql: &str, args: &[DatumW
 pub(crate) struct SqlError {
     pub(crate) code: PgSqlErrorCode,
     pub(crate) message: String,
-    caught: CaughtError,
+    caught: Box<CaughtError>,
 }
 
 impl SqlError {
     /// The five characters of its SQLSTATE.
     pub(crate) fn sqlstate(&self) -> String {
         // Six bits a character, the first lowest: `MAKE_SQLSTATE` in elog.h.
-        let code = self.code as i32;
-        (0..5).map(|i| char::from(b'0' + ((code >> (6 * i)) & 0x3f) as u8)).collect()
+        let code = (self.code as i32).cast_unsigned();
+        (0..5).map(|i| char::from(b'0' + u8::try_from((code >> (6 * i)) & 0x3f).expect("six bits"))).collect()
     }
 
     /// Raises it again.
@@ -89,5 +89,5 @@ fn sql_error(caught: CaughtError) -> SqlError {
         }
         CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, String::new()),
     };
-    SqlError { code, message, caught }
+    SqlError { code, message, caught: Box::new(caught) }
 }

@@ -171,6 +171,12 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
+    /// Whether it is what a table's defaults filled in: such an event sets only what the state lacks, so that it yields
+    /// to every other event of the same life, whichever of them arrived first.
+    pub fn fills(&self) -> bool {
+        self.captured && self.id.get_version_num() == FILL_VERSION
+    }
+
     /// Its place among the events of its entity. Ids compare as their lower-case text does.
     pub fn order(&self) -> (Micros, Uuid) {
         (self.occurred_at, self.id)
@@ -191,13 +197,27 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// An id shortly behind `id`, under which what the server made of an event is recorded: of the same instant, it sorts
+/// What marks the id of a fill: UUIDv8, the version that RFC 9562 leaves to applications. It sorts behind the v4 or v7
+/// id that it is derived from.
+const FILL_VERSION: usize = 8;
+
+/// The id of a fill behind the event `id`: its first 48 bits, so that it sorts shortly behind it, and random ones.
+/// `None` if no UUIDv8 sorts behind that id.
+pub fn id_of_fill(id: Uuid, random: u128) -> Option<Uuid> {
+    const TIME: u128 = !0 << 80;
+    let fill = uuid::Builder::from_u128((id.as_u128() & TIME) | (random & !TIME)).with_version(uuid::Version::Custom);
+    let fill = fill.with_variant(uuid::Variant::RFC4122).into_uuid();
+    (fill > id).then_some(fill)
+}
+
+/// An id shortly behind `id`, under which what triggers made of an event is recorded: of the same instant, it sorts
 /// behind that event and before anybody else's. `None` behind the last ids of all.
 ///
 /// Not the very next one: a device that counts its ids up by one may give that to its next event. `gap` is random.
 pub fn id_behind(id: Uuid, gap: u32) -> Option<Uuid> {
     const NEAREST: u128 = 1 << 16;
-    id.as_u128().checked_add(NEAREST + u128::from(gap)).map(Uuid::from_u128)
+    let behind = id.as_u128().checked_add(NEAREST + u128::from(gap)).map(Uuid::from_u128)?;
+    (behind.get_version_num() != FILL_VERSION).then_some(behind)
 }
 
 fn invalid(reason: impl Into<String>) -> Reject {
@@ -337,6 +357,18 @@ mod tests {
         assert!(NewEvent::parse(event.clone()).is_ok());
         event["payload"] = nested(MAX_PAYLOAD_DEPTH + 1);
         assert_eq!(NewEvent::parse(event).expect_err("too deep").code, Code::TooLarge);
+    }
+
+    #[test]
+    fn what_the_table_made_sorts_behind_its_cause() {
+        for id in ["0190a0a0-0000-7000-8000-000000000001", "0190a0a0-0000-4fff-bfff-ffffffffffff"] {
+            let id = Uuid::try_parse(id).expect("an id");
+            let fill = id_of_fill(id, 0).expect("a fill");
+            assert!(fill.to_string() > id.to_string() && fill.get_version_num() == FILL_VERSION, "{fill}");
+            assert!(id_behind(id, u32::MAX).expect("an id").to_string() > id.to_string());
+        }
+        assert_eq!(id_of_fill(Uuid::from_u128(u128::MAX), 0), None);
+        assert_eq!(id_behind(Uuid::from_u128(u128::MAX), 0), None);
     }
 
     #[test]

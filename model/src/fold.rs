@@ -3,7 +3,8 @@
 //! 1. On an absent state every rule but create is without effect.
 //! 2. Create on an existing state merges the given fields. After a delete only a later create revives.
 //! 3. Captured events fold by create, set and delete, whatever rule bears the same name.
-//! 4. An event whose rule is gone, or that does not fit the state any more, is passed over: a fold never fails.
+//! 4. A fill, the captured `updated` with a UUIDv8 that records a table's defaults, sets only what the state lacks.
+//! 5. An event whose rule is gone, or that does not fit the state any more, is passed over: a fold never fails.
 
 use serde_json::{Map, Value};
 
@@ -29,6 +30,12 @@ pub fn apply(state: Option<State>, event: &StoredEvent, rules: &Rules, custom: C
     let Some(mut fields) = state else {
         return (*rule == Rule::Create).then(|| event.payload.clone());
     };
+    if event.fills() {
+        event.payload.iter().for_each(|(name, value)| {
+            fields.entry(name.clone()).or_insert_with(|| value.clone());
+        });
+        return Some(fields);
+    }
     match rule {
         Rule::Create | Rule::Set { fields: None } => merge(&mut fields, &event.payload, |_| true),
         Rule::Set { fields: Some(listed) } => {
@@ -188,6 +195,24 @@ mod tests {
         assert_eq!(folded(None, &mut events), Some(json!({"a": 2})));
         let mut events = [event(1, "created", json!({"a": 1}), true), event(2, "deleted", json!({}), true)];
         assert_eq!(folded(None, &mut events), None);
+    }
+
+    #[test]
+    fn a_fill_yields_to_every_event_of_the_same_life() {
+        let fill = |at, payload| {
+            let mut fill = event(at, "updated", payload, true);
+            fill.id = crate::event::id_of_fill(fill.id, 0).expect("an id");
+            fill
+        };
+        let mut events = [
+            event(1, "created", json!({"a": 1}), false),
+            event(2, "renamed", json!({"name": "b"}), false),
+            fill(3, json!({"a": 0, "name": "default", "c": 0, "d": null})),
+            event(4, "cleared", json!({}), false),
+            fill(5, json!({"name": "default", "d": 0})),
+        ];
+        assert_eq!(folded(None, &mut events), Some(json!({"a": 1, "name": null, "c": 0, "d": null})));
+        assert_eq!(folded(None, &mut [fill(1, json!({"a": 1}))]), None);
     }
 
     #[test]

@@ -2,16 +2,15 @@
 //!
 //! The row in the user's table equals the fold after every commit. An event that is its entity's newest applies straight
 //! to the row, for the row is the fold of all before it; a late one folds the entity anew. What the table itself made of
-//! the row is recorded as a captured `updated`, right behind the event that it belongs to (same instant, an id
-//! shortly behind):
-//! defaults behind the event that began the entity, so that they yield to events which arrive late; what triggers and
-//! generated columns changed behind the last event.
+//! the row is recorded as a captured `updated`, right behind the event that it belongs to (same instant, an id shortly
+//! behind): what defaults filled in behind the event that began the entity, as a fill that yields to events which arrive
+//! late; what triggers and generated columns changed behind the last event.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use headwater_model::clock::Micros;
-use headwater_model::event::{Code, NewEvent, Reject, StoredEvent, id_behind};
+use headwater_model::event::{Code, NewEvent, Reject, StoredEvent, id_behind, id_of_fill};
 use headwater_model::fold::{self, State};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -77,6 +76,10 @@ impl Prepared {
         }
     }
 
+    fn order(&self) -> Order {
+        (self.occurred_at, self.event.id)
+    }
+
     fn stored(&self) -> StoredEvent {
         StoredEvent {
             occurred_at: self.occurred_at,
@@ -127,9 +130,8 @@ pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Re
     }
     Spi::connect_mut(|client| record(client, &events.iter().map(|event| event.record()).collect::<Vec<_>>()));
     let mut made_by_the_table = Vec::new();
-    for entity in touched {
-        let folded = entity.fold();
-        made_by_the_table.extend(entity.write(folded, role, claims)?);
+    for mut entity in touched {
+        made_by_the_table.extend(entity.apply(role, claims)?);
     }
     Spi::connect_mut(|client| record(client, &made_by_the_table));
     // Deferred constraints and triggers judge now, while a violation can still be laid at these events' door.
@@ -146,7 +148,8 @@ struct Touched<'e> {
     table: Rc<Table>,
     events: Vec<&'e Prepared>,
     /// The row's state.
-    before: Option<State>,
+    row: Option<State>,
+    /// The last applying event.
     head: Option<Order>,
 }
 
@@ -169,7 +172,7 @@ fn lock<'e>(
                 entity: entity.clone(),
                 table: Rc::clone(&table),
                 events: events.clone(),
-                before: rows.remove(&entity.entity_id),
+                row: rows.remove(&entity.entity_id),
                 head,
             })
             .collect();
@@ -186,7 +189,7 @@ fn lock<'e>(
 /// Until a table is backfilled, the first event of a row that was there before writes its baseline.
 fn baselines(client: &mut SpiClient<'_>, touched: &[Touched<'_>]) {
     for touched in touched.iter().filter(|touched| touched.head.is_none()) {
-        if let Some(before) = &touched.before {
+        if let Some(row) = &touched.row {
             run_once(
                 client,
                 "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state) values ($1, $2, $3, $4::jsonb)
@@ -195,7 +198,7 @@ fn baselines(client: &mut SpiClient<'_>, touched: &[Touched<'_>]) {
                     touched.entity.entity_type.as_str().into(),
                     touched.entity.entity_id.as_str().into(),
                     touched.entity.tenant.as_deref().into(),
-                    Value::Object(before.clone()).to_string().into(),
+                    Value::Object(row.clone()).to_string().into(),
                 ],
             );
         }
@@ -203,60 +206,72 @@ fn baselines(client: &mut SpiClient<'_>, touched: &[Touched<'_>]) {
 }
 
 impl Touched<'_> {
+    /// Optimistic concurrency. Several events in one batch are judged one by one: each moves the position.
     fn expect_position(&self, client: &mut SpiClient<'_>) -> Result<(), Reject> {
         let Some(expected) = self.events.iter().find_map(|event| event.event.expected_position) else { return Ok(()) };
         let latest = head::latest_position(client, &self.entity);
-        if latest == expected {
+        if latest == expected && self.events.len() == 1 {
             return Ok(());
         }
         let reason = format!("expected_position is {expected}, but the entity's latest event stands at {latest}");
         Err(Reject::new(Code::VersionConflict, reason))
     }
 
-    /// The state that the entity has with the new events.
-    fn fold(&self) -> Folded {
-        let mut new: Vec<_> = self.events.iter().map(|event| event.stored()).collect();
-        let late = new.iter().any(|event| self.head.is_some_and(|head| event.order() <= head));
-        if !late {
-            return head::fold(self.before.clone(), &mut new, &self.table.rules);
+    /// Brings the row to the state that it has with the new events; returns what the table itself made of it, as events.
+    fn apply(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
+        self.events.sort_by_key(|event| event.order());
+        let events = std::mem::take(&mut self.events);
+        if self.head.is_some_and(|head| events[0].order() <= head) {
+            // Late. The new events are in the table already.
+            let (baseline, mut all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
+            return self.write(head::fold(baseline, &mut all, &self.table.rules), &events, role, claims);
         }
-        // The new events are in the table already.
-        let (baseline, mut events) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
-        head::fold(baseline, &mut events, &self.table.rules)
+        let mut made = Vec::new();
+        // One write for each event, so that constraints and policies judge each; but one for those of the same instant,
+        // among which what the table made of the first could sort behind the second.
+        for step in events.chunk_by(|a, b| a.occurred_at == b.occurred_at) {
+            let mut new: Vec<_> = step.iter().map(|event| event.stored()).collect();
+            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules);
+            made.extend(self.write(folded, step, role, claims)?);
+        }
+        Ok(made)
     }
 
-    /// Brings the row to the folded state; returns what the table itself made of it, as events.
-    fn write(&self, folded: Folded, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
-        let newest =
-            self.events.iter().max_by_key(|event| event.stored().order()).expect("an entity is touched by an event");
+    /// Writes the row. Afterwards `row` and `head` are what they are with `events`, the newest last.
+    fn write(
+        &mut self,
+        folded: Folded,
+        events: &[&Prepared],
+        role: Oid,
+        claims: Option<&str>,
+    ) -> Result<Vec<Record>, Reject> {
+        let newest = events.last().expect("an entity is touched by an event");
         let actual = row::write(
             &self.table,
             &self.entity,
-            self.before.as_ref(),
+            self.row.as_ref(),
             folded.state.as_ref(),
             newest.user_id.as_deref(),
             role,
             claims,
         )?;
+        self.row.clone_from(&actual);
+        let last = self.head.map_or(newest.order(), |head| head.max(newest.order()));
+        self.head = Some(last);
         let (Some(after), Some(actual)) = (folded.state, actual) else { return Ok(Vec::new()) };
-        let last = newest.stored().order().max(self.head.unwrap_or((Micros(i64::MIN), uuid::Uuid::nil())));
-        let (changed, defaults): (State, State) =
+        let begun = folded.begun_by.unwrap_or(last);
+        let (changed, filled): (State, State) =
             fold::difference(&after, &actual).into_iter().partition(|(name, _)| after.contains_key(name));
-        let defaults = (folded.begun_by.unwrap_or(last), defaults);
-        let made = if defaults.0 == last {
-            vec![(last, defaults.1.into_iter().chain(changed).collect())]
-        } else {
-            vec![defaults, (last, changed)]
-        };
-        let made = made.into_iter().filter(|(_, difference): &(Order, State)| !difference.is_empty());
-        Ok(made.map(|(behind, difference)| self.updated(behind, difference, newest)).collect())
+        let filled = (!filled.is_empty()).then(|| (begun.0, id_of_fill(begun.1, clock::random()), filled));
+        let gap = u32::try_from(clock::random() >> 96).expect("32 bits");
+        let changed = (!changed.is_empty()).then(|| (last.0, id_behind(last.1, gap), changed));
+        let made = [filled, changed].into_iter().flatten();
+        Ok(made.map(|(at, id, difference)| self.updated(at, id, difference, newest)).collect())
     }
 
-    fn updated(&self, behind: Order, difference: State, cause: &Prepared) -> Record {
-        let (occurred_at, id) = match id_behind(behind.1, clock::random()) {
-            Some(next) => (behind.0, next),
-            None => (behind.0.plus(1), clock::new_id()),
-        };
+    /// Without an id that sorts behind the cause's, the event stands one microsecond behind.
+    fn updated(&self, at: Micros, id: Option<uuid::Uuid>, difference: State, cause: &Prepared) -> Record {
+        let (occurred_at, id) = id.map_or_else(|| (at.plus(1), clock::new_id()), |id| (at, id));
         Record {
             id,
             tenant: self.entity.tenant.clone(),
@@ -308,9 +323,6 @@ pub(crate) fn record(client: &mut SpiClient<'_>, records: &[Record]) {
     if records.is_empty() {
         return;
     }
-    fn column<T>(records: &[Record], of: impl Fn(&Record) -> T) -> Vec<T> {
-        records.iter().map(of).collect()
-    }
     INSERT.with(|insert| {
         insert.run(
             client,
@@ -355,4 +367,8 @@ fn rejection(error: SqlError) -> Rejection {
 fn constraint_name(message: &str) -> Option<&str> {
     let (_, name) = message.split_once("constraint \"")?;
     name.split_once('"').map(|(name, _)| name)
+}
+
+fn column<T>(records: &[Record], of: impl Fn(&Record) -> T) -> Vec<T> {
+    records.iter().map(of).collect()
 }

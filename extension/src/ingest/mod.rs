@@ -57,19 +57,19 @@ fn ingest(events: JsonB, claims: JsonB) -> JsonB {
 
     let arrived = receive(events, &identity, &mut outcome);
     let (judged_before, new) = Receipts::reserve(arrived);
-    judged_before.into_iter().for_each(|judged| outcome.add(judged));
+    outcome.extend(judged_before);
 
     let (prepared, refused) = prepare(new, &identity);
     let judged = judge(prepared, &identity).into_iter().chain(refused).collect::<Vec<_>>();
     Receipts::settle(&judged);
-    judged.into_iter().for_each(|judged| outcome.add(judged));
+    outcome.extend(judged);
     JsonB(outcome.into_json())
 }
 
 /// Under a snapshot that is older than the locks, the rows that the locks are for could not be seen.
 fn require_read_committed() {
     // SAFETY: reads a variable of the backend.
-    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED.cast_signed() {
         raise(
             PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
             "headwater.ingest needs the isolation level read committed",

@@ -78,6 +78,10 @@ impl Outcome {
         self.0.push(judged);
     }
 
+    pub(super) fn extend(&mut self, judged: impl IntoIterator<Item = Judged>) {
+        self.0.extend(judged);
+    }
+
     /// `{"accepted": [id…], "rejected": [{id, index, code, reason, …}]}`
     pub(super) fn into_json(mut self) -> Value {
         self.0.sort_by_key(|judged| judged.index);

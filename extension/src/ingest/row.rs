@@ -222,7 +222,7 @@ impl Write<'_> {
             .collect();
         let names: Vec<_> = columns.iter().map(|column| quote_identifier(&column.name)).collect();
         let sql = || {
-            let typed: Vec<_> = columns.iter().map(|column| column.from_json("$1", &table.name)).collect();
+            let typed: Vec<_> = columns.iter().map(|column| column.read_json("$1", &table.name)).collect();
             format!(
                 "insert into {} as t ({}) overriding system value select {}
                  returning {}",
@@ -235,32 +235,33 @@ impl Write<'_> {
         self.run(Operation::Insert, &format!("insert {}", names.join(",")), sql, &values)
     }
 
+    /// Sets what differs. What the new state lacks goes back to its default: the entity began anew, by another event.
     fn update(&self, before: &State, after: &State) -> Result<State, Reject> {
         let table = self.table;
         let values = fold::difference(before, after);
-        let columns: Vec<_> = table
-            .columns
-            .iter()
-            .filter(|column| values.contains_key(&column.name) && table.settable.contains(&column.name))
-            .collect();
-        if columns.is_empty() {
+        let settable = || table.columns.iter().filter(|column| table.settable.contains(&column.name));
+        let (set, reset): (Vec<_>, Vec<_>) = settable()
+            .filter(|column| values.contains_key(&column.name) || !after.contains_key(&column.name))
+            .partition(|column| after.contains_key(&column.name));
+        if set.is_empty() && reset.is_empty() {
             return Ok(before.clone());
         }
-        let names: Vec<_> = columns.iter().map(|column| quote_identifier(&column.name)).collect();
+        let assignments: Vec<_> = set
+            .iter()
+            .map(|column| format!("{} = {}", quote_identifier(&column.name), column.read_json("$1", &table.name)))
+            .chain(reset.iter().map(|column| format!("{} = default", quote_identifier(&column.name))))
+            .collect();
+        let name = format!("update {}", assignments.join(","));
         let sql = || {
-            let set: Vec<_> = columns
-                .iter()
-                .map(|column| format!("{} = {}", quote_identifier(&column.name), column.from_json("$1", &table.name)))
-                .collect();
             format!(
                 "update {} as t set {} where {} returning {}",
                 table.name,
-                set.join(", "),
+                assignments.join(", "),
                 self.this_row(),
                 table.state("t")
             )
         };
-        self.run(Operation::Update, &format!("update {}", names.join(",")), sql, &values)
+        self.run(Operation::Update, &name, sql, &values)
     }
 
     fn delete(&self) -> Result<(), Reject> {

@@ -1,13 +1,752 @@
-//! Tests inside a backend.
+//! Tests inside a backend. Each runs in a transaction of its own that is rolled back.
 
 use pgrx::prelude::*;
 
 #[pg_schema]
 mod tests {
+    use pgrx::JsonB;
     use pgrx::prelude::*;
+    use serde_json::{Value, json};
+
+    /// A batch that a trusted backend sends.
+    const TRUSTED: &str = r#"{"trusted": true}"#;
+    const ORDER: &str = "11111111-1111-4111-8111-111111111111";
+
+    fn run(sql: &str) {
+        Spi::run(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    fn one<T: FromDatum + IntoDatum>(sql: &str) -> Option<T> {
+        Spi::get_one(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    fn rows(sql: &str) -> Value {
+        let sql = format!("select coalesce(jsonb_agg(to_jsonb(r)), '[]') from ({sql}) r");
+        one::<JsonB>(&sql).expect("an array").0
+    }
+
+    /// Runs SQL that must fail; returns its SQLSTATE, message and hint.
+    fn failure(sql: &str) -> (String, String, String) {
+        run("create or replace function pg_temp.fails(sql text) returns text[] language plpgsql as $$
+             declare message text; hint text;
+             begin
+               execute sql;
+               return null;
+             exception when others then
+               get stacked diagnostics message = message_text, hint = pg_exception_hint;
+               return array[sqlstate, message, hint];
+             end $$");
+        let failed: Option<Vec<String>> =
+            Spi::get_one_with_args("select pg_temp.fails($1)", &[sql.into()]).expect("one array");
+        let [code, message, hint]: [String; 3] =
+            failed.unwrap_or_else(|| panic!("did not fail: {sql}")).try_into().expect("three texts");
+        (code, message, hint)
+    }
+
+    fn orders() {
+        run("create table orders (id uuid primary key default gen_random_uuid(), tenant_id text, table_number int,
+                                  status text default 'open' constraint known_status check (status in ('open', 'paid', 'late')),
+                                  items jsonb default '[]', updated_at timestamptz)");
+        run(r#"select headwater.enable('orders', tenant_column => 'tenant_id', events => '{
+               "created": {"rule": "create"}, "item_added": {"rule": "append", "field": "items", "value": "item"},
+               "item_removed": {"rule": "remove", "field": "items", "where": {"id": "item_id"}},
+               "state_changed": {"rule": "set", "fields": ["status"]}, "deleted": {"rule": "delete"}}')"#);
+    }
+
+    /// An event of tenant `a`; `n` makes its id, `second` its instant.
+    fn event(n: u32, name: &str, entity_id: &str, second: u32, payload: Value) -> Value {
+        json!({"id": format!("0190a0a0-0000-7000-8000-{n:012x}"), "event_type": format!("order.{name}"), "entity_type": "order",
+               "entity_id": entity_id, "payload": payload, "tenant_id": "a",
+               "timestamp": format!("2026-01-01T00:{:02}:{:02}.000001Z", second / 60, second % 60)})
+    }
+
+    fn ingest_as(claims: &str, events: &[Value]) -> Value {
+        Spi::get_one_with_args::<JsonB>(
+            "select headwater.ingest($1, $2::jsonb)",
+            &[JsonB(json!(events)).into(), claims.into()],
+        )
+        .expect("ingest")
+        .expect("an answer")
+        .0
+    }
+
+    fn ingest(events: &[Value]) -> Value {
+        ingest_as(TRUSTED, events)
+    }
+
+    /// The codes of the rejects, by index.
+    fn codes(answer: &Value) -> Vec<(u64, String)> {
+        let rejected = answer["rejected"].as_array().expect("an array");
+        rejected
+            .iter()
+            .map(|r| (r["index"].as_u64().expect("an index"), r["code"].as_str().expect("a code").to_owned()))
+            .collect()
+    }
+
+    fn assert_accepted(answer: &Value) {
+        assert_eq!(answer["rejected"], json!([]), "{answer}");
+    }
+
+    fn captured(entity: &str) -> Value {
+        rows(&format!(
+            "select entity_id, split_part(event_type, '.', 2) as name, payload from headwater.event
+             where entity_type = '{entity}' order by position"
+        ))
+    }
+
+    /// The promise of the whole: what the events fold to is what stands in the table.
+    fn assert_rows_equal_folds() {
+        let wrong = rows(
+            "select o.id, to_jsonb(o) - 'updated_at' as row, headwater.materialize('order', o.id::text, null, o.tenant_id) as fold
+             from orders o
+             where (to_jsonb(o) - 'updated_at') is distinct from
+                   (headwater.materialize('order', o.id::text, null, o.tenant_id) - 'updated_at')
+             union all
+             select e.entity_id::uuid, null, headwater.materialize('order', e.entity_id, null, e.tenant_id)
+             from (select distinct entity_id, tenant_id from headwater.event where entity_type = 'order') e
+             where headwater.materialize('order', e.entity_id, null, e.tenant_id) is not null
+               and not exists (select from orders o where o.id::text = e.entity_id and o.tenant_id is not distinct from e.tenant_id)",
+        );
+        assert_eq!(wrong, json!([]));
+    }
+
+    // Declaring
 
     #[pg_test]
-    fn the_extension_loads() {
-        assert_eq!(Spi::get_one::<i64>("select epoch from headwater.meta"), Ok(Some(1)));
+    fn enable_takes_events_in_every_form_and_names_the_entity() {
+        let check = |table: &str, entity: &str, events: &str, names: Value| {
+            run(&format!("create table {table} (id int primary key, n int)"));
+            assert_eq!(one::<String>(&format!("select headwater.enable('{table}'{events})")).as_deref(), Some(entity));
+            let rules = rows(&format!(
+                "select jsonb_object_keys(rules) as name from headwater.entity where entity_type = '{entity}' order by 1"
+            ));
+            assert_eq!(
+                rules,
+                json!(names.as_array().expect("names").iter().map(|name| json!({"name": name})).collect::<Vec<_>>())
+            );
+        };
+        check("categories", "category", "", json!(["created", "deleted", "updated"]));
+        check("boxes", "box", ", events => array['created', 'moved']", json!(["created", "moved"]));
+        check("addresses", "address", ", events => '{created,moved}'", json!(["created", "moved"]));
+        check("status", "status", r#", events => '["made"]'"#, json!(["made"]));
+        check(
+            "t5",
+            "thing",
+            r#", 'thing', '{"n": {"rule": "increment", "field": "n", "by": "n"}}'::jsonb"#,
+            json!(["n"]),
+        );
+        check("t6", "t6", ", events => null", json!(["created", "deleted", "updated"]));
+    }
+
+    #[pg_test]
+    fn enable_says_what_is_wrong_and_what_to_do() {
+        run("create table nokey (n int); create table good (id int primary key, n int, secret text, g int generated always as (1) stored);
+             create unlogged table fleeting (id int primary key); create view seen as select 1 as id;
+             create table nullable (id int unique, n int); create table other (id int primary key)");
+        let check = |call: &str, code: &str, says: &str, hints: &str| {
+            let (sqlstate, message, hint) = failure(&format!("select headwater.enable({call})"));
+            assert!(
+                sqlstate == code && message.contains(says) && hint.contains(hints),
+                "{call}: {sqlstate} {message} / {hint}"
+            );
+        };
+        check("'nokey'", "42P16", "no primary key", "add primary key");
+        check("'nullable', key => array['id']", "42P16", "are no key", "not-null columns of a unique index");
+        check("'fleeting'", "42809", "unlogged", "write-ahead log");
+        check("'seen'", "42809", "not a table", "beneath");
+        check("'good', entity => 'Good'", "42602", "cannot be a name", "Choose one");
+        check("'good', tenant_column => 'tenant'", "42703", "no column \"tenant\"", "id, n, secret, g");
+        check("'good', exclude => '{id}'", "22023", "cannot be excluded", "");
+        check("'good', notification => 'pigeon'", "22023", "no backend", "memory, redis");
+        check("'good', events => array['Made']", "22023", "cannot name an event", "");
+        check(
+            r#"'good', events => '{"a": {"rule": "set", "fields": ["id"]}}'"#,
+            "22023",
+            "\"id\", which is no column",
+            "n, secret",
+        );
+        check(
+            r#"'good', events => '{"a": {"rule": "set", "fields": ["g"]}}'"#,
+            "22023",
+            "\"g\", which is no column",
+            "n, secret",
+        );
+        check("'good', events => 7", "22023", "must be an array", "");
+        check("null", "22023", "which table", "orders");
+        run("select headwater.enable('good', entity => 'good')");
+        check("'good', entity => 'better'", "55000", "is entity \"good\" already", "");
+        check("'other', entity => 'good'", "42710", "belongs to table", "Choose another name");
+        assert_eq!(one::<i64>("select count(*) from headwater.entity"), Some(1));
+    }
+
+    #[pg_test]
+    fn enable_alters_what_a_second_call_names_and_keeps_the_rest() {
+        run("create table things (id int primary key, tenant text, secret text)");
+        run(
+            "select headwater.enable('things', tenant_column => 'tenant', exclude => '{secret}', events => array['made'])",
+        );
+        run("select headwater.enable('things', events => array['moved'])");
+        run("select headwater.enable('things', exclude => '{}')");
+        let entry = rows("select tenant_column, excluded, jsonb_object_keys(rules) as event from headwater.entity");
+        assert_eq!(entry, json!([{"tenant_column": "tenant", "excluded": [], "event": "moved"}]));
+        run("insert into things values (1, 'a', 'known now')");
+        assert_eq!(captured("thing")[0]["payload"], json!({"id": 1, "tenant": "a", "secret": "known now"}));
+    }
+
+    #[pg_test]
+    fn a_stranger_cannot_enable_a_table_of_others() {
+        run(
+            "create role stranger; grant headwater_admin to stranger; create table theirs (id int primary key); set local role stranger",
+        );
+        let (code, message, _) = failure("select headwater.enable('theirs')");
+        assert_eq!((code.as_str(), message.as_str()), ("42501", "must be owner of table public.theirs"));
+    }
+
+    #[pg_test]
+    fn disable_ends_capture_and_keeps_history() {
+        orders();
+        run(
+            "insert into orders (tenant_id) values ('a'); select headwater.disable('orders'); update orders set status = 'paid'",
+        );
+        assert_eq!(one::<i64>("select count(*) from headwater.event"), Some(1));
+        run("drop table orders");
+        assert_eq!(one::<i64>("select count(*) from headwater.event"), Some(1));
+    }
+
+    // Capture
+
+    #[pg_test]
+    fn every_changed_row_is_one_event() {
+        run("create table t (id int primary key, n int, note text); select headwater.enable('t')");
+        run("insert into t select i, i from generate_series(1, 3) i");
+        run("update t set n = n * 10 where id <> 2");
+        run("update t set n = n");
+        run("insert into t values (3, 0, 'x'), (4, 0, 'y') on conflict (id) do update set note = excluded.note");
+        run("merge into t using (values (1), (5)) s (id) on t.id = s.id
+             when matched then delete when not matched then insert values (s.id, 50)");
+        run("truncate t");
+        let names = rows(
+            "select split_part(event_type, '.', 2) as name, count(*) as n, jsonb_agg(distinct payload) as payloads
+                          from headwater.event group by 1 order by 1",
+        );
+        assert_eq!(names[0]["n"], json!(5), "{names}");
+        assert_eq!(names[1]["n"], json!(5), "one by merge, four by truncate: {names}");
+        assert_eq!(names[2]["n"], json!(6), "{names}");
+        assert_eq!(names[2]["payloads"], json!([{}, {"n": 10}, {"n": 30}, {"note": "x"}]));
+        assert_eq!(
+            one::<i64>("select count(*) from headwater.event where source <> 'capture' or not applies"),
+            Some(0)
+        );
+    }
+
+    #[pg_test]
+    fn keys_that_are_handed_on_end_with_the_row_that_has_them() {
+        run(
+            "create table t (id int primary key, tenant text, n int); select headwater.enable('t', tenant_column => 'tenant')",
+        );
+        run("insert into t values (1, 'a', 1), (2, 'a', 2), (9, 'a', 9)");
+        // From the highest down, so that the unique index is content.
+        run("update t set id = id + 1 where id = 2; update t set id = id + 1 where id = 1");
+        run("update t set tenant = 'b', n = 10 where id = 9");
+        let fold = |id: &str, tenant: &str| {
+            one::<JsonB>(&format!("select headwater.materialize('t', '{id}', null, '{tenant}')")).map(|j| j.0)
+        };
+        assert_eq!(fold("1", "a"), None);
+        assert_eq!(fold("2", "a"), Some(json!({"id": 2, "tenant": "a", "n": 1})));
+        assert_eq!(fold("3", "a"), Some(json!({"id": 3, "tenant": "a", "n": 2})));
+        assert_eq!(fold("9", "a"), None);
+        assert_eq!(fold("9", "b"), Some(json!({"id": 9, "tenant": "b", "n": 10})));
+    }
+
+    #[pg_test]
+    fn values_reach_javascript_without_loss_whatever_the_session_has() {
+        run("create type mood as enum ('glad', 'sad'); create type pair as (a int8, b text);
+             create table t (id int8 primary key, n numeric(30, 10), a int8[], f float8, b bytea, at timestamptz, d date, i interval,
+                             r int4range, m mood, p pair, j json, g int generated always as (1) stored);
+             select headwater.enable('t')");
+        run("set local timezone = 'Asia/Tokyo'; set local datestyle = 'German'; set local bytea_output = 'escape';
+             set local intervalstyle = 'postgres_verbose'; set local extra_float_digits = -10");
+        run(
+            r#"insert into t values (9007199254740993, 12345678901234567890.0123456789, '{9007199254740993}', 'NaN', '\x00ff',
+               '2026-11-22 12:00:00.000001+00', '2026-11-22', '1 day 2 hours', '[1,5)', 'glad', row(1, 'x'), '{"k": 1}')"#,
+        );
+        assert_eq!(
+            captured("t"),
+            json!([{"entity_id": "9007199254740993", "name": "created", "payload": {
+                "id": "9007199254740993", "n": "12345678901234567890.0123456789", "a": ["9007199254740993"], "f": "NaN", "b": "\\x00ff",
+                "at": "2026-11-22T12:00:00.000001+00:00", "d": "2026-11-22", "i": "P1DT2H", "r": "[1,5)", "m": "glad", "p": "(1,x)",
+                "j": {"k": 1}, "g": 1}}])
+        );
+        assert_eq!(one::<String>("show timezone").as_deref(), Some("Asia/Tokyo"));
+    }
+
+    #[pg_test]
+    fn odd_names_composite_keys_and_excluded_columns() {
+        run(
+            r#"create schema "Odd ""one"""; create table "Odd ""one"""."Ta'ble" ("K/1" text, "k~2" int, "v'al" int, secret text, primary key ("K/1", "k~2"));
+               select headwater.enable('"Odd ""one"""."Ta''ble"', entity => 'odd', exclude => '{secret}')"#,
+        );
+        run(
+            r#"insert into "Odd ""one"""."Ta'ble" values ('a/b~c', 1, 2, 'hush'); update "Odd ""one"""."Ta'ble" set secret = 'x'"#,
+        );
+        assert_eq!(
+            captured("odd"),
+            json!([{"entity_id": "a~1b~0c/1", "name": "created", "payload": {"K/1": "a/b~c", "k~2": 1, "v'al": 2}},
+                   {"entity_id": "a~1b~0c/1", "name": "updated", "payload": {}}])
+        );
+    }
+
+    #[pg_test]
+    fn cascades_columns_that_come_and_go_and_partitions_are_captured() {
+        run("create table parent (id int primary key); create table child (id int primary key, parent int references parent on delete cascade);
+             select headwater.enable('parent'), headwater.enable('child', entity => 'child')");
+        run("insert into parent values (1); insert into child values (1, 1), (2, 1); delete from parent");
+        assert_eq!(captured("child").as_array().expect("events").len(), 4);
+        run("alter table child add column extra int; insert into child values (3, null, 7); alter table child drop column parent;
+             insert into child values (4, 8)");
+        assert_eq!(captured("child")[4]["payload"], json!({"id": 3, "parent": null, "extra": 7}));
+        assert_eq!(captured("child")[5]["payload"], json!({"id": 4, "extra": 8}));
+
+        run("create table p (id int primary key, v int) partition by range (id); create table p1 partition of p for values from (0) to (10);
+             create table p2 partition of p for values from (10) to (20); select headwater.enable('p')");
+        run(
+            "insert into p values (1, 1), (11, 1); insert into p1 values (2, 1); update p set v = 2 where id = 1; update p set id = 12 where id = 2; truncate p",
+        );
+        let names: Vec<_> = captured("p")
+            .as_array()
+            .expect("events")
+            .iter()
+            .map(|e| format!("{} {}", e["entity_id"], e["name"]))
+            .collect();
+        assert_eq!(
+            names.join(", ").replace('"', ""),
+            "1 created, 11 created, 2 created, 1 updated, 2 deleted, 12 created, 1 deleted, 11 deleted, 12 deleted"
+        );
+    }
+
+    #[pg_test]
+    fn a_rolled_back_change_leaves_no_event() {
+        run("create table t (id int primary key); select headwater.enable('t')");
+        run("do $$ begin insert into t values (1); raise exception 'no'; exception when others then null; end $$");
+        assert_eq!(captured("t"), json!([]));
+    }
+
+    #[pg_test]
+    fn events_are_immutable() {
+        orders();
+        run("insert into orders (tenant_id) values ('a')");
+        for statement in
+            ["update headwater.event set payload = '{}'", "delete from headwater.event", "truncate headwater.event"]
+        {
+            let (code, message, _) = failure(statement);
+            assert!(code == "55000" && message.contains("immutable"), "{statement}: {code} {message}");
+        }
+    }
+
+    #[pg_test]
+    fn rows_that_were_there_have_baselines() {
+        run(
+            "create table t (id int primary key, n int); insert into t select i, i from generate_series(1, 3) i; select headwater.enable('t')",
+        );
+        assert_eq!(
+            rows("select entity_id, state from headwater.snapshot order by 1")[2],
+            json!({"entity_id": "3", "state": {"id": 3, "n": 3}})
+        );
+        // As if the table were large: the first change writes the baseline, from the old row, once.
+        run("create table big (id int primary key, n int); insert into big select i, i from generate_series(1, 3) i;
+             select headwater.enable('big', backfill => false)");
+        run(
+            "update big set n = 10 where id = 1; update big set n = 11 where id = 1; delete from big where id = 2; insert into big values (4, 4); update big set n = 5 where id = 4",
+        );
+        assert_eq!(
+            rows("select entity_id, state from headwater.snapshot where entity_type = 'big' order by 1"),
+            json!([{"entity_id": "1", "state": {"id": 1, "n": 1}}, {"entity_id": "2", "state": {"id": 2, "n": 2}}])
+        );
+        assert_eq!(
+            one::<JsonB>("select headwater.materialize('big', '1')").map(|j| j.0),
+            Some(json!({"id": 1, "n": 11}))
+        );
+    }
+
+    // Ingest
+
+    #[pg_test]
+    fn a_batch_is_stored_and_applied_and_defaults_are_recorded() {
+        orders();
+        let answer = ingest(&[
+            event(1, "created", ORDER, 0, json!({"table_number": 7})),
+            event(2, "item_added", ORDER, 1, json!({"item": {"id": 1}})),
+            event(3, "item_added", ORDER, 2, json!({"item": {"id": 2}})),
+            event(4, "item_removed", ORDER, 3, json!({"item_id": 1})),
+        ]);
+        assert_accepted(&answer);
+        assert_eq!(answer["accepted"].as_array().map(Vec::len), Some(4));
+        let row = rows("select tenant_id, table_number, status, items from orders");
+        assert_eq!(row, json!([{"tenant_id": "a", "table_number": 7, "status": "open", "items": [{"id": 2}]}]));
+        let made = rows("select event_type, payload, source from headwater.event where source <> 'client'");
+        assert_eq!(
+            made,
+            json!([{"event_type": "order.updated", "source": "capture",
+                    "payload": {"id": ORDER, "tenant_id": "a", "status": "open", "items": [], "updated_at": null}}])
+        );
+        assert_rows_equal_folds();
+        assert_accepted(&ingest(&[event(5, "deleted", ORDER, 4, json!({}))]));
+        assert_eq!(one::<i64>("select count(*) from orders"), Some(0));
+        assert_eq!(
+            one::<i64>("select count(*) from headwater.event where source = 'capture'"),
+            Some(1),
+            "own writes are not captured again"
+        );
+        assert_rows_equal_folds();
+    }
+
+    #[pg_test]
+    fn each_wrong_event_is_rejected_alone() {
+        orders();
+        run("insert into orders (id, tenant_id) values ('22222222-2222-4222-8222-222222222222', 'b')");
+        let other = "22222222-2222-4222-8222-222222222222";
+        let mut later = event(11, "created", ORDER, 0, json!({}));
+        later["timestamp"] = json!("2999-01-01T00:00:00Z");
+        let mut version = event(12, "created", ORDER, 0, json!({}));
+        version["schema_version"] = json!(2);
+        let mut expecting = event(13, "state_changed", ORDER, 9, json!({"status": "paid"}));
+        expecting["expected_position"] = json!(12345);
+        let mut unknown = event(14, "created", ORDER, 0, json!({}));
+        unknown["entity_type"] = json!("pizza");
+        unknown["event_type"] = json!("pizza.created");
+        let answer = ingest(&[
+            event(1, "created", ORDER, 0, json!({"table_number": 1})),
+            json!("no event"),
+            event(2, "eaten", ORDER, 1, json!({})),
+            event(3, "item_added", ORDER, 1, json!({})),
+            event(4, "state_changed", ORDER, 1, json!({"status": "burnt"})),
+            event(5, "created", "no-uuid", 1, json!({})),
+            event(6, "created", &ORDER.replace('1', "A"), 1, json!({})),
+            event(7, "created", other, 1, json!({"table_number": "seven"})),
+            event(8, "created", other, 1, json!({"tenant_id": "b"})),
+            event(9, "created", other, 1, json!({})),
+            event(10, "state_changed", other, 1, json!({"status": "paid"})),
+            later,
+            version,
+            expecting,
+            unknown,
+            event(15, "state_changed", ORDER, 3, json!({"status": "paid"})),
+        ]);
+        let expected = [
+            (1, "invalid_payload"),
+            (2, "unknown_event_type"),
+            (3, "invalid_payload"),
+            (4, "constraint_violation"),
+            (5, "invalid_payload"),
+            (6, "invalid_payload"),
+            (7, "invalid_payload"),
+            (8, "invalid_payload"),
+            (9, "constraint_violation"),
+            (11, "clock_skew"),
+            (12, "unsupported_version"),
+            (13, "version_conflict"),
+            (14, "unknown_event_type"),
+        ];
+        assert_eq!(codes(&answer), expected.map(|(index, code)| (index, code.to_owned())), "{answer:#}");
+        assert_eq!(answer["rejected"][3]["constraint"], json!("known_status"));
+        assert_eq!(answer["rejected"][3]["sqlstate"], json!("23514"));
+        assert!(answer["rejected"][9]["server_time"].is_string());
+        assert_eq!(
+            rows("select tenant_id, table_number, status from orders order by tenant_id"),
+            json!([{"tenant_id": "a", "table_number": 1, "status": "paid"}, {"tenant_id": "b", "table_number": null, "status": "open"}]),
+            "somebody else's row is as if it were missing"
+        );
+        assert_rows_equal_folds();
+        assert_eq!(one::<i64>("select count(*) from headwater.rejected_event"), Some(11));
+    }
+
+    #[pg_test]
+    fn a_retry_gets_the_first_answer() {
+        orders();
+        let mut keyed = event(3, "item_added", ORDER, 2, json!({"item": 1}));
+        keyed["idempotency_key"] = json!("once");
+        let batch = [
+            event(1, "created", ORDER, 0, json!({})),
+            event(2, "state_changed", ORDER, 1, json!({"status": "burnt"})),
+            keyed.clone(),
+        ];
+        let first = ingest(&batch);
+        assert_eq!(codes(&first), [(1, "constraint_violation".to_owned())]);
+        let events = one::<i64>("select count(*) from headwater.event");
+        assert_eq!(ingest(&batch), first);
+        // The same by its key, under another id; and twice in one batch.
+        keyed["id"] = json!("0190a0a0-0000-7000-8000-0000000000ff");
+        assert_accepted(&ingest(&[keyed.clone(), keyed.clone()]));
+        // What was refused once is refused again, also when it could now be accepted.
+        run("alter table orders drop constraint known_status");
+        assert_eq!(ingest(&batch), first);
+        assert_eq!(one::<i64>("select count(*) from headwater.event"), events);
+        // The same id or key with something else in it.
+        keyed["payload"] = json!({"item": 2});
+        let changed = event(1, "created", ORDER, 0, json!({"table_number": 2}));
+        assert_eq!(codes(&ingest(&[changed, keyed])), [(0, "conflict".to_owned()), (1, "conflict".to_owned())]);
+        // Ids belong to tenants.
+        let mut theirs = event(1, "created", "33333333-3333-4333-8333-333333333333", 0, json!({}));
+        theirs["tenant_id"] = json!("b");
+        assert_accepted(&ingest(&[theirs]));
+        assert_rows_equal_folds();
+    }
+
+    #[pg_test]
+    fn the_token_says_who_sends() {
+        orders();
+        let claims = r#"{"sub": "eve", "tenant_id": "a"}"#;
+        let mut event1 = event(1, "created", ORDER, 0, json!({}));
+        event1.as_object_mut().expect("an object").remove("tenant_id");
+        assert_accepted(&ingest_as(claims, &[event1]));
+        assert_eq!(
+            rows("select distinct tenant_id, user_id from headwater.event"),
+            json!([{"tenant_id": "a", "user_id": "eve"}])
+        );
+        let mut stolen = event(2, "state_changed", ORDER, 1, json!({"status": "paid"}));
+        stolen["tenant_id"] = json!("b");
+        let mut feigned = event(3, "state_changed", ORDER, 1, json!({"status": "paid"}));
+        feigned["user_id"] = json!("adam");
+        assert_eq!(
+            codes(&ingest_as(claims, &[stolen, feigned])),
+            [(0, "forbidden".to_owned()), (1, "forbidden".to_owned())]
+        );
+        let (code, message, hint) =
+            failure(r#"set local role headwater_writer; select headwater.ingest('[]', '{"role": "postgres_nobody"}')"#);
+        assert!(
+            code == "28000" && message.contains("no such role") && hint.contains("create role"),
+            "{code} {message} {hint}"
+        );
+        let (code, message, _) = failure(
+            r#"create role mighty; set local role headwater_writer; select headwater.ingest('[]', '{"role": "mighty"}')"#,
+        );
+        assert!(code == "28000" && message.contains("no member"), "{code} {message}");
+        let (code, ..) = failure("set local role headwater_client; select headwater.ingest('[]', '{}')");
+        assert_eq!(code, "42501");
+    }
+
+    #[pg_test]
+    fn the_tables_own_policies_judge_by_the_claims() {
+        orders();
+        run("alter table orders enable row level security;
+             create policy see on orders for select to headwater_client using (true);
+             create policy make on orders for insert to headwater_client
+               with check (current_setting('request.jwt.claims')::jsonb ->> 'sub' = 'eve');
+             create policy change on orders for update to headwater_client using (true) with check (status <> 'paid')");
+        let of = |user: &str| format!(r#"{{"sub": "{user}", "tenant_id": "a"}}"#);
+        let created = event(1, "created", ORDER, 0, json!({}));
+        let again = event(2, "created", ORDER, 0, json!({}));
+        assert_eq!(codes(&ingest_as(&of("adam"), &[created])), [(0, "forbidden".to_owned())]);
+        assert_accepted(&ingest_as(&of("eve"), &[again]));
+        let paid = event(3, "state_changed", ORDER, 2, json!({"status": "paid"}));
+        let late = event(4, "state_changed", ORDER, 3, json!({"status": "late"}));
+        assert_eq!(codes(&ingest_as(&of("adam"), &[paid, late])), [(0, "forbidden".to_owned())]);
+        assert_eq!(one::<String>("select status from orders").as_deref(), Some("late"));
+        let deleted = event(5, "deleted", ORDER, 4, json!({}));
+        assert_eq!(codes(&ingest_as(&of("eve"), &[deleted])), [(0, "forbidden".to_owned())]);
+        assert_rows_equal_folds();
+    }
+
+    #[pg_test]
+    fn what_triggers_make_of_a_row_is_recorded_and_other_rows_are_captured() {
+        orders();
+        run(
+            "create table audit (id int generated always as identity primary key, what text); select headwater.enable('audit')",
+        );
+        run("create function shout() returns trigger language plpgsql as $$ begin new.table_number := coalesce(new.table_number, 0) + 100; return new; end $$;
+             create trigger shout before insert or update on orders for each row execute function shout();
+             create function note() returns trigger language plpgsql security definer as $$
+             begin
+               insert into audit (what) values (new.status);
+               if new.status = 'late' then update orders set items = '[\"sorry\"]' where id = new.id; end if;
+               return null;
+             end $$;
+             create trigger note after insert or update of status on orders for each row execute function note()".replace("\\\"", "\"").as_str());
+        assert_accepted(&ingest(&[event(1, "created", ORDER, 0, json!({"table_number": 7}))]));
+        assert_rows_equal_folds();
+        assert_eq!(one::<i32>("select table_number from orders"), Some(107));
+        assert_eq!(captured("audit").as_array().map(Vec::len), Some(1));
+        // The trigger writes the same row again, one level deeper: captured, though ingest's own write is not.
+        assert_accepted(&ingest(&[event(2, "state_changed", ORDER, 1, json!({"status": "late"}))]));
+        let after = rows("select status, items, table_number from orders");
+        assert_eq!(after, json!([{"status": "late", "items": ["sorry"], "table_number": 307}]));
+        assert_eq!(captured("audit").as_array().map(Vec::len), Some(2));
+        assert_rows_equal_folds();
+    }
+
+    #[pg_test]
+    fn late_events_take_their_place() {
+        orders();
+        assert_accepted(&ingest(&[
+            event(1, "created", ORDER, 0, json!({"status": "open"})),
+            event(2, "state_changed", ORDER, 20, json!({"status": "paid"})),
+        ]));
+        assert_accepted(&ingest(&[event(3, "state_changed", ORDER, 10, json!({"status": "late"}))]));
+        assert_eq!(one::<String>("select status from orders").as_deref(), Some("paid"));
+        // Before its create an event finds nothing to change.
+        let other = "44444444-4444-4444-8444-444444444444";
+        assert_accepted(&ingest(&[event(4, "state_changed", other, 10, json!({"status": "late"}))]));
+        assert_eq!(one::<i64>("select count(*) from orders"), Some(1));
+        assert_accepted(&ingest(&[event(5, "created", other, 5, json!({}))]));
+        assert_eq!(one::<String>(&format!("select status from orders where id = '{other}'")).as_deref(), Some("late"));
+        assert_accepted(&ingest(&[event(6, "deleted", ORDER, 15, json!({}))]));
+        assert_eq!(one::<i64>(&format!("select count(*) from orders where id = '{ORDER}'")), Some(0));
+        assert_rows_equal_folds();
+    }
+
+    /// All orders of arrival, batches and duplicates give the same row and the same fold.
+    #[pg_test]
+    fn histories_converge() {
+        orders();
+        run("alter table orders drop constraint known_status");
+        let mut seed: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut random = move |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % below
+        };
+        for history in 0..40_u32 {
+            let events: Vec<_> = (0..=random(9))
+                .map(|i| {
+                    let name = ["created", "item_added", "item_removed", "state_changed", "deleted"]
+                        [usize::try_from(random(5)).expect("small")];
+                    let n = random(3);
+                    let payload = match name {
+                        "created" => json!({"table_number": n}),
+                        "item_added" => json!({"item": {"id": n}}),
+                        "item_removed" => json!({"item_id": n}),
+                        "state_changed" => json!({"status": format!("s{n}")}),
+                        _ => json!({}),
+                    };
+                    let i = u32::try_from(i).expect("small");
+                    event(history * 1000 + i, name, "", u32::try_from(random(20)).expect("small"), payload)
+                })
+                .collect();
+            let mut outcomes = Vec::new();
+            for arrival in 0..4_u32 {
+                let entity_id = format!("00000000-0000-4000-8000-{:012x}", history * 10 + arrival);
+                let mut remaining: Vec<_> = events
+                    .iter()
+                    .cloned()
+                    .map(|mut event| {
+                        event["entity_id"] = json!(entity_id);
+                        // Its own ids, in the same order among themselves.
+                        event["id"] =
+                            json!(event["id"].as_str().expect("an id").replacen("0190", &format!("01{arrival}0"), 1));
+                        event
+                    })
+                    .collect();
+                let mut sent: Vec<Value> = Vec::new();
+                while !remaining.is_empty() {
+                    let mut batch = Vec::new();
+                    for _ in 0..=random(3) {
+                        if !remaining.is_empty() {
+                            let which = usize::try_from(random(remaining.len() as u64)).expect("small");
+                            batch.push(if arrival == 0 { remaining.remove(0) } else { remaining.remove(which) });
+                        }
+                    }
+                    if !sent.is_empty() && random(3) == 0 {
+                        batch.push(sent[usize::try_from(random(sent.len() as u64)).expect("small")].clone());
+                    }
+                    assert_accepted(&ingest(&batch));
+                    sent.extend(batch);
+                }
+                outcomes
+                    .push(rows(&format!("select table_number, status, items from orders where id = '{entity_id}'")));
+            }
+            assert!(
+                outcomes.windows(2).all(|pair| pair[0] == pair[1]),
+                "history {history}: {outcomes:#?}\n{events:#?}"
+            );
+        }
+        assert_rows_equal_folds();
+    }
+
+    #[pg_test]
+    fn an_emitted_event_is_history_unless_it_applies() {
+        orders();
+        run(&format!("insert into orders (id, tenant_id) values ('{ORDER}', 'a')"));
+        run(&format!("select headwater.emit('order.printed', '{ORDER}', '{{\"copies\": 2}}')"));
+        run(&format!(
+            "select headwater.emit('order.state_changed', '{ORDER}', '{{\"status\": \"paid\"}}', user_id => 'eve', apply => true)"
+        ));
+        let events = rows(
+            "select event_type, source, applies, tenant_id, user_id from headwater.event where source = 'sql' order by position",
+        );
+        assert_eq!(
+            events,
+            json!([{"event_type": "order.printed", "source": "sql", "applies": false, "tenant_id": "a", "user_id": null},
+                   {"event_type": "order.state_changed", "source": "sql", "applies": true, "tenant_id": "a", "user_id": "eve"}])
+        );
+        assert_eq!(one::<String>("select status from orders").as_deref(), Some("paid"));
+        assert_rows_equal_folds();
+        for (call, code) in [
+            ("'pizza.x', '1'", "42704"),
+            ("'nonsense', '1'", "42704"),
+            ("'order.x', 'no-uuid'", "22P02"),
+            ("null, '1'", "22023"),
+            ("'order.x', ''", "22023"),
+        ] {
+            assert_eq!(failure(&format!("select headwater.emit({call})")).0, code, "{call}");
+        }
+    }
+
+    #[pg_test]
+    fn history_and_time_travel() {
+        orders();
+        assert_accepted(&ingest(&[
+            event(1, "created", ORDER, 0, json!({"status": "open"})),
+            event(2, "state_changed", ORDER, 10, json!({"status": "late"})),
+            event(3, "state_changed", ORDER, 20, json!({"status": "paid"})),
+        ]));
+        let at = |second: u32| {
+            one::<JsonB>(&format!(
+                "select headwater.materialize('order', '{ORDER}', '2026-01-01T00:00:{second:02}.5Z')"
+            ))
+            .map(|j| j.0["status"].clone())
+        };
+        assert_eq!([at(0), at(10), at(20)], [Some(json!("open")), Some(json!("late")), Some(json!("paid"))]);
+        assert_eq!(
+            one::<JsonB>(&format!("select headwater.materialize('order', '{ORDER}', '2025-01-01')")).map(|j| j.0),
+            None
+        );
+        assert_eq!(
+            one::<i64>(&format!("select count(*) from headwater.history('order', '{ORDER}', '2026-01-01T00:00:05Z')")),
+            Some(2)
+        );
+    }
+
+    // Guard rails
+
+    #[pg_test]
+    fn every_function_has_a_pinned_search_path_and_is_nobodys() {
+        let open = rows(
+            "select p.proname from pg_proc p where p.pronamespace = 'headwater'::regnamespace
+             and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0)",
+        );
+        assert_eq!(open, json!([]), "executable by PUBLIC");
+        let unpinned = rows(
+            "select p.proname from pg_proc p join pg_language l on l.oid = p.prolang
+             where p.pronamespace = 'headwater'::regnamespace and not exists (select from unnest(p.proconfig) c where c like 'search_path=%')
+               and (p.prosecdef or l.lanname in ('sql', 'plpgsql')) and p.prokind = 'f'",
+        );
+        assert_eq!(unpinned, json!([]), "without a pinned search_path");
+        let uncommented = rows(
+            "select p.proname from pg_proc p where p.pronamespace = 'headwater'::regnamespace and obj_description(p.oid, 'pg_proc') is null",
+        );
+        assert_eq!(uncommented, json!([]), "without a comment");
+    }
+
+    #[pg_test]
+    fn functions_planted_in_the_path_are_not_called() {
+        orders();
+        run("create schema evil;
+             create function evil.concat(variadic text[]) returns text language plpgsql as $$ begin raise exception 'hijacked'; end $$;
+             create function evil.is_distinct(a text, b text) returns boolean language plpgsql as $$ begin raise exception 'hijacked'; end $$;
+             create operator evil.<> (function = evil.is_distinct, leftarg = text, rightarg = text);
+             set local search_path = evil, pg_catalog, public");
+        run("insert into public.orders (tenant_id) values ('a'); update public.orders set status = 'paid'");
+        assert_accepted(&ingest(&[event(1, "created", ORDER, 0, json!({}))]));
     }
 }
