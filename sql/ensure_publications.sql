@@ -2,6 +2,11 @@ create function headwater.ensure_publications() returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if (select count(*) = 2 from pg_publication where pubname in ('headwater_events', 'headwater_tables'))
+     and exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+                 where p.pubname = 'headwater_events' and r.prrelid = 'headwater.event'::regclass) then
+    return;
+  end if;
   -- Not members of the extension (Postgres has no such thing), so that a dump carries them; hence "ensure".
   perform pg_advisory_xact_lock(hashtextextended('headwater.ensure_publications', 0));
   if not exists (select from pg_publication where pubname = 'headwater_events') then
