@@ -24,7 +24,9 @@ impl Stack {
     }
 
     fn make(&self, target: &str) -> Command {
-        let mut command = Command::new("make");
+        // Where the tests run in the background, Ctrl-C is ignored and would be by make: not what a person has.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "make"]);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             let of_cargo = name.starts_with("CARGO") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str());
