@@ -1,4 +1,5 @@
 //! Flags and environment. Every flag has a variable; the help is meant to be read.
+#![expect(clippy::doc_markdown, reason = "the doc comments are the help text of a terminal")]
 
 use crate::error::Error;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};

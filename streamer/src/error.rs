@@ -64,7 +64,8 @@ impl Error {
             Self::Query(error) => match error.code() {
                 Some(code) => is_transient_state(code.code()),
                 None => {
-                    error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>())
+                    error.is_closed()
+                        || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<io::Error>)
                 }
             },
             Self::Server(error) | Self::SlotLost(error) => is_transient_state(&error.code),

@@ -61,7 +61,9 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
 }
 
 fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Every pooled connection that a restart of Postgres ends is worth a line to deadpool; to an operator it is not.
+    let usual = "info,deadpool=error,tokio_postgres=error";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Fails only if a log is there already, as in tests.

@@ -1,6 +1,6 @@
 //! The watermark: every event with a position at or below it is visible, or never will be.
 //!
-//! Positions are drawn before they commit, so they become visible out of order. A writer holds RowExclusiveLock on the
+//! Positions are drawn before they commit, so they become visible out of order. A writer holds `RowExclusiveLock` on the
 //! event table (or the partition it writes) from before it draws until it ends. So:
 //!
 //! 1. `p` = the last position drawn, in a statement of its own;
@@ -31,7 +31,7 @@ const ROUND: Duration = Duration::from_millis(250);
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
 /// From here on an open writer is worth a line in the log: pollers stand still behind it.
-const LONG_WRITER: Duration = Duration::from_secs(60);
+const LONG_WRITER: Duration = Duration::from_mins(1);
 
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,7 @@ mod stream;
 mod table;
 
 pub use filter::Filter;
-pub use stream::{Ended, Stream};
+pub use stream::Stream;
 pub use table::Page;
 
 use crate::database::Database;
@@ -105,17 +105,16 @@ impl Events {
     /// A stream from `cursor`, or from now on.
     pub async fn stream(self: &Arc<Self>, cursor: Option<Cursor>, filter: Filter) -> Result<Stream, ReadError> {
         let epoch = self.epoch().await?;
-        let start = match cursor {
-            Some(cursor) => cursor,
-            None => {
-                self.caught_up().await?;
-                // Without a watermark a reader that loses its place would be sent all of history. If none comes soon
-                // (an old transaction is open), that is still better than to wait or to lose what it writes.
-                self.watermark().await;
-                let head = self.log.tip().head;
-                let position = self.log.watermark_at(head).map_or(Position(0), |watermark| watermark.position);
-                Cursor { epoch, position, offset: Some(Offset::just_before(head)) }
-            }
+        let start = if let Some(cursor) = cursor {
+            cursor
+        } else {
+            self.caught_up().await?;
+            // Without a watermark a reader that loses its place would be sent all of history. If none comes soon (an
+            // old transaction is open), that is still better than to wait or to lose what it writes.
+            self.watermark().await;
+            let head = self.log.tip().head;
+            let position = self.log.watermark_at(head).map_or(Position(0), |watermark| watermark.position);
+            Cursor { epoch, position, offset: Some(Offset::just_before(head)) }
         };
         Ok(Stream::new(Arc::clone(self), start, filter))
     }

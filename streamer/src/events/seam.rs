@@ -25,7 +25,7 @@ pub(super) const PAGE_ROWS: usize = 1000;
 const PAGES_AHEAD: usize = 4;
 
 /// The marker normally comes back within milliseconds; after a restart the source has to catch up first.
-const MARKER_PATIENCE: Duration = Duration::from_secs(60);
+const MARKER_PATIENCE: Duration = Duration::from_mins(1);
 
 /// With synchronous replication a commit can be in the WAL, and out of the ring, long before it is visible.
 const UNSEEN_PAUSE: Duration = Duration::from_millis(200);

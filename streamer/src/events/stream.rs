@@ -21,15 +21,6 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// While the database does not answer; the client sees a comment meanwhile.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a stream ended. For logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The streamer shuts down.
-    Shutdown,
-    /// The reader's cursor is of another history.
-    Foreign,
-}
-
 /// One reader.
 #[derive(Debug)]
 pub struct Stream {
@@ -39,7 +30,7 @@ pub struct Stream {
     cursor: Cursor,
     place: Place,
     greeted: bool,
-    ended: Option<Ended>,
+    ended: bool,
     arrivals: watch::Receiver<u64>,
     heartbeat_at: Instant,
 }
@@ -62,17 +53,12 @@ impl Stream {
         let arrivals = events.log.arrivals();
         let place = if cursor.offset.is_some() { Place::Ring } else { Place::Table };
         let heartbeat_at = Instant::now() + events.heartbeat;
-        Self { events, filter, cursor, place, greeted: false, ended: None, arrivals, heartbeat_at }
-    }
-
-    /// Why it ended, once it has.
-    pub fn ended(&self) -> Option<Ended> {
-        self.ended
+        Self { events, filter, cursor, place, greeted: false, ended: false, arrivals, heartbeat_at }
     }
 
     /// The next blocks; waits until there are some. None after the last ones.
     pub async fn next(&mut self) -> Option<Bytes> {
-        if self.ended.is_some() {
+        if self.ended {
             return None;
         }
         let blocks = if self.greeted { self.step().await } else { self.greet() };
@@ -96,10 +82,10 @@ impl Stream {
                 return self.reset();
             }
             let blocks = match &mut self.place {
-                Place::Ring => self.from_ring().await,
-                Place::Table => self.from_table().await,
-                Place::Joining(_) => self.from_join().await,
-                Place::Missed { .. } => self.from_missed(),
+                Place::Ring => self.read_ring().await,
+                Place::Table => self.read_table().await,
+                Place::Joining(_) => self.read_join().await,
+                Place::Missed { .. } => self.read_missed(),
             };
             if let Some(blocks) = blocks {
                 return blocks;
@@ -107,7 +93,7 @@ impl Stream {
         }
     }
 
-    async fn from_ring(&mut self) -> Option<Bytes> {
+    async fn read_ring(&mut self) -> Option<Bytes> {
         let Some(offset) = self.cursor.offset else {
             self.place = Place::Table;
             return None;
@@ -173,7 +159,7 @@ impl Stream {
     }
 
     /// Below the watermark nothing will be added, so plain pages do, and no snapshot is held for a slow client.
-    async fn from_table(&mut self) -> Option<Bytes> {
+    async fn read_table(&mut self) -> Option<Bytes> {
         let upto = self.events.log.tip().watermark.map_or(Position(0), |watermark| watermark.position);
         if self.cursor.position >= upto {
             let cursor = Cursor { offset: None, ..self.cursor };
@@ -200,7 +186,7 @@ impl Stream {
         }
     }
 
-    async fn from_join(&mut self) -> Option<Bytes> {
+    async fn read_join(&mut self) -> Option<Bytes> {
         let Place::Joining(join) = &mut self.place else { return None };
         let joined = tokio::select! {
             joined = join.recv() => joined,
@@ -224,7 +210,7 @@ impl Stream {
         }
     }
 
-    fn from_missed(&mut self) -> Option<Bytes> {
+    fn read_missed(&mut self) -> Option<Bytes> {
         let Place::Missed { left, next } = &mut self.place else { return None };
         let Some(transaction) = left.pop_front() else {
             // A reader that comes back with an offset beyond the marker has had everything up to there.
@@ -253,13 +239,13 @@ impl Stream {
     }
 
     fn say_goodbye(&mut self) -> Bytes {
-        self.ended = Some(Ended::Shutdown);
+        self.ended = true;
         format!("retry: {}\nid: {}\n\n", self.events.retry.as_millis(), self.cursor).into()
     }
 
     /// The empty `id:` makes a browser forget the cursor, so that it does not come back with it.
     fn reset(&mut self) -> Bytes {
-        self.ended = Some(Ended::Foreign);
+        self.ended = true;
         let mut out = BytesMut::new();
         let data = r#"{"code":"cursor_expired","reason":"the database was restored or promoted: read the entities anew, and send again what it lacks"}"#;
         put(&mut out, format_args!("id:\nevent: headwater.reset\ndata: {data}\n\n"));

@@ -21,9 +21,14 @@ pub struct Page {
     pub more: Option<Position>,
 }
 
-const COLUMNS: &str = "select position, id::text, tenant_id, entity_type, entity_id, event_type, payload::text, \
+/// Planned anew each time with the values at hand, so that conditions that were not asked for fall away.
+const PAGE: &str = "select position, id::text, tenant_id, entity_type, entity_id, event_type, payload::text, \
      schema_version, occurred_at::text, recorded_at::text, user_id, client_id, source, applies \
-     from headwater.event where position > $1 and position <= $2";
+     from headwater.event where position > $1 and position <= $2 \
+       and ($4 is null or entity_type = any ($4)) \
+       and ($5 is null or entity_id = $5) \
+       and ($6 is null or recorded_at >= $6::timestamptz) \
+     order by position limit $3";
 
 /// Reads events with `after < position <= upto`, at most `limit`. `take` gets each and answers how many bytes the page
 /// has by now.
@@ -37,24 +42,17 @@ pub(super) async fn page(
 ) -> Result<Page, Error> {
     // One row beyond the limit tells whether there is more.
     let rows_asked = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-    let mut sql = COLUMNS.to_owned();
-    let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
-        vec![(&after.0, Type::INT8), (&upto.0, Type::INT8), (&rows_asked, Type::INT8)];
-    if !filter.entity_types.is_empty() {
-        parameters.push((&filter.entity_types, Type::TEXT_ARRAY));
-        sql += &format!(" and entity_type = any (${})", parameters.len());
-    }
-    if let Some(entity_id) = &filter.entity_id {
-        parameters.push((entity_id, Type::TEXT));
-        sql += &format!(" and entity_id = ${}", parameters.len());
-    }
-    if let Some(since) = &filter.recorded_since {
-        parameters.push((since, Type::TEXT));
-        sql += &format!(" and recorded_at >= ${}::text::timestamptz", parameters.len());
-    }
-    sql += " order by position limit $3";
+    let entity_types = (!filter.entity_types.is_empty()).then_some(&filter.entity_types);
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&after.0, Type::INT8),
+        (&upto.0, Type::INT8),
+        (&rows_asked, Type::INT8),
+        (&entity_types, Type::TEXT_ARRAY),
+        (&filter.entity_id, Type::TEXT),
+        (&filter.recorded_since, Type::TEXT),
+    ];
     // Rows are taken as they come in: the connection holds no more than its buffer.
-    let mut rows = pin!(client.query_typed_raw(&sql, parameters).await?);
+    let mut rows = pin!(client.query_typed_raw(PAGE, parameters).await?);
     let mut page = Page { last: None, more: None };
     let mut count = 0;
     let mut full = false;

@@ -77,7 +77,7 @@ mod tests {
         check(&[gz], gzip(b"{}"), Ok("{}")).await;
         check(&[("content-encoding", "GZIP")], [gzip(b"{"), gzip(b"}")].concat(), Ok("{}")).await;
         check(&[gz], gzip(&[b'x'; 101]), Err(413)).await;
-        check(&[gz], gzip(&[b'x'; 10_000_000])[..100].to_vec(), Err(413)).await;
+        check(&[gz], gzip(&vec![b'x'; 10_000_000])[..100].to_vec(), Err(413)).await;
         check(&[gz], b"{}".to_vec(), Err(400)).await;
         check(&[gz], gzip(b"{}")[..15].to_vec(), Err(400)).await;
         check(&[("content-encoding", "br")], b"{}".to_vec(), Err(415)).await;

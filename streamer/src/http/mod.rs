@@ -23,7 +23,7 @@ use std::time::Duration;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// Browsers may keep a preflight's answer this long (Chromium's own limit is two hours).
-const CORS_MAX_AGE: Duration = Duration::from_secs(3600);
+const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
 /// What the handlers need.
 #[derive(Clone, Debug)]

@@ -21,16 +21,15 @@ pub(super) fn check(events: &[&RawValue]) -> Checked {
     let mut array = String::from("[");
     let (mut indexes, mut rejected) = (Vec::new(), Vec::new());
     for (index, event) in events.iter().enumerate() {
-        match problem(event.get()) {
-            Some(reason) => rejected.push(reject(event.get(), index, &reason)),
-            None => {
-                if !indexes.is_empty() {
-                    array.push(',');
-                }
-                array.push_str(event.get());
-                indexes.push(index);
-            }
+        if let Some(reason) = problem(event.get()) {
+            rejected.push(reject(event.get(), index, &reason));
+            continue;
         }
+        if !indexes.is_empty() {
+            array.push(',');
+        }
+        array.push_str(event.get());
+        indexes.push(index);
     }
     array.push(']');
     Checked { array, indexes, rejected }

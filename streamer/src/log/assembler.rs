@@ -25,7 +25,7 @@ pub struct Assembler {
     open: Option<Open>,
     watermark: Position,
     chunk: BytesMut,
-    entity_types: HashSet<Arc<str>>,
+    entity_types: Names,
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Assembler {
             open: None,
             watermark: Position(0),
             chunk: BytesMut::new(),
-            entity_types: HashSet::new(),
+            entity_types: Names::default(),
         }
     }
 
@@ -130,16 +130,7 @@ impl Assembler {
             self.chunk.reserve(CHUNK_BYTES.max(row.payload.len() + 1024));
         }
         let id_length = row.write_block(cursor, &mut self.chunk);
-        let entity_type = match self.entity_types.get(row.entity_type) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new: Arc<str> = row.entity_type.into();
-                if self.entity_types.len() < INTERNED_TYPES {
-                    self.entity_types.insert(Arc::clone(&new));
-                }
-                new
-            }
-        };
+        let entity_type = self.entity_types.share(row.entity_type);
         let event = Event { op, entity_type, block: self.chunk.split().freeze(), id_length };
         open.bytes += event.bytes();
         if open.bytes > self.limit_bytes {
@@ -149,6 +140,23 @@ impl Assembler {
             open.events.push(event);
         }
         Ok(())
+    }
+}
+
+/// Names that many events share.
+#[derive(Debug, Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    fn share(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = name.into();
+        if self.0.len() < INTERNED_TYPES {
+            self.0.insert(Arc::clone(&new));
+        }
+        new
     }
 }
 

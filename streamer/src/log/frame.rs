@@ -86,7 +86,8 @@ impl EventRow<'_> {
 
 /// Appends formatted text.
 pub fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a BytesMut grows");
+    // It fails only beyond usize::MAX bytes.
+    let _ = out.write_fmt(text);
 }
 
 fn write_optional(text: Option<&str>, out: &mut BytesMut) {

@@ -147,13 +147,13 @@ impl Log {
         }
         state.ring.advance(head);
         let (head, start) = (state.ring.head(), state.ring.start());
-        let stale = start.0 - state.woken_at_start.0 > self.limits.wal_bytes / REFRESH_PART;
-        if arrived || stale {
+        let moved_far = start.0 - state.woken_at_start.0 > self.limits.wal_bytes / REFRESH_PART;
+        if arrived || moved_far {
             state.woken_at_start = start;
         }
         drop(state);
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
-        if arrived || stale {
+        if arrived || moved_far {
             self.wake();
         }
     }

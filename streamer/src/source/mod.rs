@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// We ask for an answer every ten seconds; silence for this long means that nobody is there. Generous, because a
 /// walsender that decodes a huge transaction answers late.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_mins(2);
 
 /// What the source needs to know.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// 2000-01-01 in the Unix era.
-const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+const POSTGRES_EPOCH: Duration = Duration::from_hours(10_957 * 24);
 
 #[derive(Debug)]
 pub(super) struct Status {

@@ -81,7 +81,6 @@ impl Connection {
         };
         loop {
             match self.message().await? {
-                backend::Message::AuthenticationOk => {}
                 backend::Message::AuthenticationCleartextPassword => {
                     frontend::password_message(password()?, &mut self.outbound).map_err(invalid)?;
                 }
@@ -91,7 +90,8 @@ impl Connection {
                 }
                 backend::Message::AuthenticationSasl(body) => self.scram(&body, password()?).await?,
                 backend::Message::ReadyForQuery(_) => return Ok(()),
-                backend::Message::ParameterStatus(_)
+                backend::Message::AuthenticationOk
+                | backend::Message::ParameterStatus(_)
                 | backend::Message::BackendKeyData(_)
                 | backend::Message::NoticeResponse(_) => {}
                 backend::Message::ErrorResponse(body) => return Err(server_error(&body).into()),
@@ -299,6 +299,7 @@ pub(super) fn server_error_of(frame: &Frame<'_>) -> ServerError {
     error
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn invalid(error: io::Error) -> Error {
     Error::Protocol(error.to_string())
 }
