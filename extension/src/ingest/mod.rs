@@ -155,20 +155,28 @@ pub(crate) fn check(event: &NewEvent) -> Result<Rc<Table>, Reject> {
     Ok(table)
 }
 
+/// How often an event is tried whose row somebody else creates at the same moment: the next try finds that row, unless
+/// it is gone again.
+const MAX_TRIES: usize = 5;
+
+/// The whole batch at once; if anything is wrong with it, event by event.
 fn judge(mut prepared: Vec<Prepared>, identity: &Identity) -> Vec<Judged> {
-    if prepared.is_empty() {
-        return Vec::new();
+    let attempt = |events: &[&Prepared]| apply::attempt(events, identity.role, &identity.claims);
+    let at_once = prepared.len() > 1 && attempt(&prepared.iter().collect::<Vec<_>>()).is_ok();
+    let judge = |one: &mut Prepared| {
+        let rejection = if at_once { None } else { alone(&attempt, one).err() };
+        one.arrived.take().map(|arrived| Judged::new(arrived, rejection))
+    };
+    prepared.iter_mut().filter_map(judge).collect()
+}
+
+fn alone(attempt: &dyn Fn(&[&Prepared]) -> Result<(), Rejection>, one: &Prepared) -> Result<(), Rejection> {
+    let mut judged = attempt(&[one]);
+    for _ in 1..MAX_TRIES {
+        match &judged {
+            Err(rejection) if rejection.is_taken_key() => judged = attempt(&[one]),
+            _ => break,
+        }
     }
-    if prepared.len() == 1
-        || apply::attempt(&prepared.iter().collect::<Vec<_>>(), identity.role, &identity.claims).is_err()
-    {
-        return prepared
-            .into_iter()
-            .filter_map(|mut one| {
-                let rejection = apply::attempt(&[&one], identity.role, &identity.claims).err();
-                one.arrived.take().map(|arrived| Judged::new(arrived, rejection))
-            })
-            .collect();
-    }
-    prepared.iter_mut().filter_map(|one| one.arrived.take()).map(|arrived| Judged::new(arrived, None)).collect()
+    judged
 }

@@ -19,6 +19,11 @@ impl Rejection {
         Self { reject, more: Map::new() }
     }
 
+    /// A unique constraint was violated: perhaps by a row that was not there yet when the entity was locked.
+    pub(super) fn is_taken_key(&self) -> bool {
+        self.more.get("sqlstate").is_some_and(|sqlstate| sqlstate == "23505")
+    }
+
     /// The answer without `id` and `index`.
     pub(super) fn to_json(&self) -> Map<String, Value> {
         let mut answer = self.more.clone();
