@@ -1,10 +1,8 @@
 create function headwater.attach_capture(relation regclass, entity text) returns void
   language plpgsql set search_path = pg_catalog, pg_temp
-  -- Writers wait behind this lock while it waits behind readers: better to let go and try again.
-  set lock_timeout = '1s' set client_min_messages = warning
+  set client_min_messages = warning
 as $$
 declare
-  attempts constant int := 10;
   part regclass;
   published boolean;
 begin
@@ -18,19 +16,7 @@ begin
     return;
   end if;
 
-  for attempt in 1..attempts loop
-    begin
-      execute format('lock table %s in access exclusive mode', relation);
-      exit;
-    exception when lock_not_available then
-      if attempt = attempts then
-        raise exception 'table % is in use: no lock on it in % tries of %', relation, attempts, current_setting('lock_timeout')
-          using errcode = 'lock_not_available', hint = 'Try again when long transactions on it have ended; pg_stat_activity shows them.';
-      end if;
-      perform pg_sleep(0.1 * attempt);
-    end;
-  end loop;
-
+  perform headwater.lock_briefly(relation);
   for part in select headwater.members(relation) loop
     execute format('alter table %s replica identity full', part);
     execute format('drop trigger if exists headwater_insert on %s', part);

@@ -18,5 +18,8 @@ grant execute on function
 grant execute on function
   headwater.enable(regclass, text, "any", text[], text, text, text[], text, boolean, boolean),
   headwater.disable(regclass),
+  headwater.publish(regclass),
+  headwater.retry_rejected(uuid, text),
+  headwater.discard_rejected(uuid, text),
   headwater.emit(text, text, jsonb, text, boolean, text, text, uuid, int)
   to headwater_admin;

@@ -11,7 +11,7 @@ begin
 end
 $$;
 
--- The streamer reads, ingests, and writes user tables as headwater_client.
+-- The streamer reads, ingests, and writes user tables as headwater_client; so does an admin who retries a dead letter.
 grant headwater_reader, headwater_client to headwater_writer;
-grant headwater_reader to headwater_admin;
+grant headwater_reader, headwater_client to headwater_admin;
 grant usage on schema headwater to headwater_reader, headwater_writer, headwater_admin;

@@ -108,13 +108,13 @@ fn parse_rules(events: JsonB, settable: Vec<String>) -> JsonB {
 
 #[pg_extern(sql = false)]
 fn state_expression(relation: Oid, excluded: Vec<String>, alias: &str) -> String {
-    let (columns, _) = Spi::connect_mut(|client| crate::table::columns(client, relation));
+    let (columns, _) = Spi::connect(|client| crate::table::columns(client, relation));
     render::state(columns.iter().filter(|column| !excluded.contains(&column.name)), alias)
 }
 
 #[pg_extern(sql = false)]
 fn entity_id_expression(relation: Oid, key_columns: Vec<String>, alias: &str) -> String {
-    let (columns, _) = Spi::connect_mut(|client| crate::table::columns(client, relation));
+    let (columns, _) = Spi::connect(|client| crate::table::columns(client, relation));
     let named =
         |name: &String| columns.iter().find(|column| column.name == *name).expect("key_of has found the column");
     render::entity_id(key_columns.iter().map(named), alias)

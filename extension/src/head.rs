@@ -9,7 +9,7 @@ use pgrx::spi::SpiClient;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
-use crate::spi::run_once;
+use crate::spi::read_once;
 
 /// An entity within a tenant: what locks, heads and folds belong to.
 #[allow(clippy::struct_field_names, reason = "the names that they have in SQL")]
@@ -25,12 +25,12 @@ pub(crate) type Order = (Micros, uuid::Uuid);
 
 /// The last applying event of each of these entities, all of one type and tenant; none where there is none.
 pub(crate) fn heads(
-    client: &mut SpiClient<'_>,
+    client: &SpiClient<'_>,
     entity_type: &str,
     tenant: Option<&str>,
     entity_ids: &[String],
 ) -> Vec<Option<Order>> {
-    run_once(
+    read_once(
         client,
         "select h.occurred_at, h.id
          from unnest($3::text[]) with ordinality u (entity_id, place)
@@ -55,8 +55,8 @@ pub(crate) fn heads(
 }
 
 /// The latest position of an entity; 0 where it has no event.
-pub(crate) fn latest_position(client: &mut SpiClient<'_>, entity: &Entity) -> i64 {
-    run_once(
+pub(crate) fn latest_position(client: &SpiClient<'_>, entity: &Entity) -> i64 {
+    read_once(
         client,
         "select coalesce(max(position), 0) from headwater.event
          where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3",
@@ -70,13 +70,13 @@ pub(crate) fn latest_position(client: &mut SpiClient<'_>, entity: &Entity) -> i6
 
 /// What an entity's fold is made of: its baseline and the events above it, up to and including `as_of`.
 pub(crate) fn fold_of(
-    client: &mut SpiClient<'_>,
+    client: &SpiClient<'_>,
     entity: &Entity,
     as_of: Option<Micros>,
 ) -> (Option<State>, Vec<StoredEvent>) {
     let of_entity =
         [entity.entity_type.as_str().into(), entity.entity_id.as_str().into(), entity.tenant.as_deref().into()];
-    let baseline = run_once(
+    let baseline = read_once(
         client,
         "select state from headwater.snapshot where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3",
         &of_entity,
@@ -85,7 +85,7 @@ pub(crate) fn fold_of(
     .and_then(|row| row.get::<JsonB>(1).expect("a jsonb"))
     .and_then(|state| object(state.0));
     let [entity_type, entity_id, tenant] = of_entity;
-    let events = run_once(
+    let events = read_once(
         client,
         "select occurred_at, id, event_type, source = 'capture', payload from headwater.event
          where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3 and applies

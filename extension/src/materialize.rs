@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::head::{self, Entity};
 use crate::raise::raise;
-use crate::spi::run_once;
+use crate::spi::read_once;
 use crate::table;
 
 #[pg_extern(sql = false)]
@@ -25,9 +25,9 @@ fn materialize(
             "select * from headwater.syncable_tables() lists them.",
         )
     };
-    Spi::connect_mut(|client| {
+    Spi::connect(|client| {
         let tenant = tenant_id.map(str::to_owned).or_else(|| {
-            run_once(
+            read_once(
                 client,
                 "(select tenant_id from headwater.event where entity_type = $1 and entity_id = $2
                   order by occurred_at desc, id desc limit 1)

@@ -31,6 +31,12 @@ impl Statement {
     }
 }
 
+/// Runs a query once. As long as the transaction has written nothing it remains without an id: it costs none, and works
+/// on a standby. Once it has written, the query sees what was committed until now.
+pub(crate) fn read_once<'c>(client: &SpiClient<'c>, sql: &str, args: &[DatumWithOid<'_>]) -> SpiTupleTable<'c> {
+    client.select(sql, None, args).expect("the query is ours")
+}
+
 /// Runs a statement once.
 pub(crate) fn run_once<'c>(client: &mut SpiClient<'c>, sql: &str, args: &[DatumWithOid<'_>]) -> SpiTupleTable<'c> {
     client.update(sql, None, args).expect("the statement is ours")

@@ -134,8 +134,8 @@ pub(crate) fn of_entity(entity_type: &str) -> Option<Rc<Table>> {
 
 /// Reads an entity's registry entry, and the columns of its table or of the partition `member`.
 fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
-    Spi::connect_mut(|client| {
-        let entry = crate::spi::run_once(
+    Spi::connect(|client| {
+        let entry = crate::spi::read_once(
             client,
             "select c.oid, e.key_columns, e.tenant_column, e.user_column, e.excluded, e.rules, e.schema_version, e.backfilled
              from headwater.entity e join pg_catalog.pg_class c on c.oid = e.relation
@@ -190,8 +190,8 @@ fn lost(entity_type: &str, column: &str) -> ! {
 }
 
 /// The columns of a table, and the names of those that are generated.
-pub(crate) fn columns(client: &mut SpiClient<'_>, relid: Oid) -> (Vec<Column>, Vec<String>) {
-    let rows = crate::spi::run_once(
+pub(crate) fn columns(client: &SpiClient<'_>, relid: Oid) -> (Vec<Column>, Vec<String>) {
+    let rows = crate::spi::read_once(
         client,
         "select a.attname::text, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod),
                 b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and b.typtype <> 'c',
@@ -225,8 +225,8 @@ pub(crate) fn columns(client: &mut SpiClient<'_>, relid: Oid) -> (Vec<Column>, V
     (columns, generated)
 }
 
-fn qualified_name(client: &mut SpiClient<'_>, relid: Oid) -> String {
-    crate::spi::run_once(
+fn qualified_name(client: &SpiClient<'_>, relid: Oid) -> String {
+    crate::spi::read_once(
         client,
         "select pg_catalog.format('%I.%I', n.nspname, c.relname)
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1",

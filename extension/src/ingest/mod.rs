@@ -46,6 +46,16 @@ pub(crate) struct Arrived {
     digest: Vec<u8>,
 }
 
+impl Arrived {
+    /// As it was sent, and whose it is: what a trusted backend would send in its place.
+    fn to_retry(&self) -> Value {
+        let mut event = self.sent.clone();
+        event["tenant_id"] = self.event.tenant_id.clone().into();
+        event["user_id"] = self.event.user_id.clone().into();
+        event
+    }
+}
+
 #[pg_extern(sql = false)]
 fn ingest(events: JsonB, claims: JsonB) -> JsonB {
     require_read_committed();

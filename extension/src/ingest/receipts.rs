@@ -99,7 +99,7 @@ impl Receipts {
         let codes: Vec<_> = rejected.iter().map(|(answer, _)| text(answer, "code")).collect();
         let reasons: Vec<_> = rejected.iter().map(|(answer, _)| text(answer, "reason")).collect();
         let answers: Vec<_> = rejected.iter().map(|(answer, _)| Value::Object((*answer).clone()).to_string()).collect();
-        let events: Vec<_> = rejected.iter().map(|(_, one)| one.sent.to_string()).collect();
+        let events: Vec<_> = rejected.iter().map(|(_, one)| one.to_retry().to_string()).collect();
         Spi::connect_mut(|client| {
             run_once(
                 client,

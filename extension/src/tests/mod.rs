@@ -493,6 +493,53 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_dead_letter_can_be_tried_again_or_discarded() {
+        orders();
+        let burnt = event(2, "state_changed", ORDER, 1, json!({"status": "burnt"}));
+        let claims = r#"{"sub": "eve", "tenant_id": "a"}"#;
+        let answer = ingest_as(claims, &[event(1, "created", ORDER, 0, json!({})), burnt.clone()]);
+        assert_eq!(codes(&answer), [(1, "constraint_violation".to_owned())]);
+        let retry =
+            |id: &str| one::<JsonB>(&format!("select headwater.retry_rejected('{id}', 'a')")).expect("an answer").0;
+        let id = burnt["id"].as_str().expect("an id");
+        assert_eq!(codes(&retry(id)), [(0, "constraint_violation".to_owned())]);
+        run("alter table orders drop constraint known_status");
+        assert_accepted(&retry(id));
+        assert_eq!(rows("select status from orders"), json!([{"status": "burnt"}]));
+        assert_eq!(
+            rows("select user_id from headwater.event where event_type = 'order.state_changed'"),
+            json!([{"user_id": "eve"}])
+        );
+        assert_accepted(&ingest_as(claims, &[burnt.clone()]));
+        assert_eq!(failure(&format!("select headwater.retry_rejected('{id}', 'a')")).0, "P0002");
+
+        let unknown = event(3, "eaten", ORDER, 1, json!({}));
+        let first = ingest_as(claims, &[unknown.clone()]);
+        run(&format!("select headwater.discard_rejected('{}', 'a')", unknown["id"].as_str().expect("an id")));
+        assert_eq!(one::<i64>("select count(*) from headwater.rejected_event"), Some(0));
+        assert_eq!(ingest_as(claims, &[unknown]), first, "the receipt stays");
+        assert_rows_equal_folds();
+    }
+
+    #[pg_test]
+    fn a_published_table_is_on_the_stream_without_events() {
+        run(
+            "create table t (n int); select headwater.publish('t'); select headwater.publish('t'); insert into t values (1)",
+        );
+        assert_eq!(
+            one::<i64>(
+                "select count(*) from pg_publication_tables where pubname = 'headwater_tables' and tablename = 't'"
+            ),
+            Some(1)
+        );
+        assert_eq!(
+            one::<i64>("select count(*) from pg_class where oid = 't'::regclass and relreplident = 'f'"),
+            Some(1)
+        );
+        assert_eq!(one::<i64>("select count(*) from headwater.event"), Some(0));
+    }
+
+    #[pg_test]
     fn the_token_says_who_sends() {
         orders();
         let claims = r#"{"sub": "eve", "tenant_id": "a"}"#;
