@@ -3,6 +3,7 @@
 //! commit. Oracle: `headwater.materialize`, which reads events only, against the table.
 
 use headwater_model::clock::Micros;
+use headwater_tests::deadline::eventually;
 use headwater_tests::postgres::Postgres;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -47,8 +48,7 @@ async fn rows_equal_folds_under_writers_of_both_kinds() {
     println!("{committed} transactions committed");
     assert!(committed > WRITERS * ROUNDS / 2, "hardly anything was committed");
 
-    let client = postgres.connect().await;
-    let differences: Vec<String> = client.query(DIFFERENCES, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let differences = differences(&postgres).await;
     assert!(differences.is_empty(), "{differences:#?}");
     assert!(0 < postgres.count("select count(*) from headwater.event where source = 'client'").await);
     assert!(0 < postgres.count("select count(*) from headwater.event where source = 'capture'").await);
@@ -58,6 +58,60 @@ async fn rows_equal_folds_under_writers_of_both_kinds() {
         select recorded_at < lag(recorded_at) over (partition by entity_id order by position) as backwards
         from headwater.event where source = 'capture') e where backwards";
     assert_eq!(0, postgres.count(backwards).await, "positions of an entity do not rise in commit order");
+}
+
+/// An event for a row that another transaction has inserted but not committed: no query sees the row, and yet the event
+/// comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_waits_for_the_insert_of_its_row() {
+    let postgres = Postgres::start().await;
+    postgres.sql(SCHEMA).await;
+    let id = "11111111-1111-4111-8111-111111111111";
+    for (insert, ending, status) in [
+        (format!("insert into orders (id, tenant_id) values ('{id}', 'a')"), "commit", Some("event 1")),
+        (format!("insert into orders (id, tenant_id) values ('{id}', 'a')"), "rollback", None),
+        (format!("update orders set id = '{id}'"), "commit", Some("event 1")),
+    ] {
+        postgres.sql("delete from orders; insert into orders (tenant_id) select 'a'").await;
+        let inserter = postgres.connect().await;
+        inserter
+            .batch_execute(&format!(
+                "begin; {}{insert}",
+                if insert.starts_with("update") { "" } else { "delete from orders; " }
+            ))
+            .await
+            .unwrap();
+        let mut writer = Writer { client: postgres.connect().await, random: Random(7), number: 0 };
+        let ingest = tokio::spawn(async move {
+            let mut event = writer.event(now(&writer.client).await);
+            event["entity_id"] = json!(id);
+            event["event_type"] = json!("order.state_changed");
+            event["payload"] = json!({"status": "event 1"});
+            event["id"] = json!(uuid::Uuid::now_v7());
+            writer.ingest(vec![event]).await.unwrap();
+        });
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%ingest%'";
+        eventually("ingest to wait, or to be done", || async {
+            (ingest.is_finished() || postgres.count(waiting).await == 1).then_some(())
+        })
+        .await;
+        inserter.batch_execute(ending).await.unwrap();
+        ingest.await.unwrap();
+        let found =
+            postgres.connect().await.query(&format!("select status from orders where id = '{id}'"), &[]).await.unwrap();
+        assert_eq!(status, found.first().map(|row| row.get(0)), "{insert}; {ending}");
+        assert_eq!(Vec::<String>::new(), differences(&postgres).await, "{insert}; {ending}");
+    }
+}
+
+async fn differences(postgres: &Postgres) -> Vec<String> {
+    postgres.connect().await.query(DIFFERENCES, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// Microseconds since 1970, by Postgres' clock.
+async fn now(client: &Client) -> i64 {
+    let row = client.query_one("select (extract(epoch from clock_timestamp()) * 1e6)::bigint", &[]).await.unwrap();
+    row.get(0)
 }
 
 struct Writer {
@@ -126,12 +180,15 @@ impl Writer {
     }
 
     async fn by_events(&mut self) -> Result<bool, tokio_postgres::Error> {
-        let row = self.client.query_one("select (extract(epoch from clock_timestamp()) * 1e6)::bigint", &[]).await?;
-        let now: i64 = row.get(0);
-        let events: Vec<Value> = (0..=self.random.below(3)).map(|_| self.event(now)).collect();
+        let now = now(&self.client).await;
+        let events = (0..=self.random.below(3)).map(|_| self.event(now)).collect();
+        self.ingest(events).await
+    }
+
+    async fn ingest(&mut self, events: Vec<Value>) -> Result<bool, tokio_postgres::Error> {
         let batch = Value::Array(events);
-        let answer: Value =
-            self.client.query_one(r#"select headwater.ingest($1, '{"trusted": true}')"#, &[&batch]).await?.get(0);
+        let sql = r#"select headwater.ingest($1, '{"trusted": true}')"#;
+        let answer: Value = self.client.query_one(sql, &[&batch]).await?.get(0);
         assert_eq!(answer["rejected"], json!([]), "{batch:#}");
         Ok(true)
     }
