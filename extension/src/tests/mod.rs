@@ -510,11 +510,11 @@ mod tests {
             rows("select user_id from headwater.event where event_type = 'order.state_changed'"),
             json!([{"user_id": "eve"}])
         );
-        assert_accepted(&ingest_as(claims, &[burnt.clone()]));
+        assert_accepted(&ingest_as(claims, std::slice::from_ref(&burnt)));
         assert_eq!(failure(&format!("select headwater.retry_rejected('{id}', 'a')")).0, "P0002");
 
         let unknown = event(3, "eaten", ORDER, 1, json!({}));
-        let first = ingest_as(claims, &[unknown.clone()]);
+        let first = ingest_as(claims, std::slice::from_ref(&unknown));
         run(&format!("select headwater.discard_rejected('{}', 'a')", unknown["id"].as_str().expect("an id")));
         assert_eq!(one::<i64>("select count(*) from headwater.rejected_event"), Some(0));
         assert_eq!(ingest_as(claims, &[unknown]), first, "the receipt stays");
