@@ -1,6 +1,6 @@
 //! What there is to know of an enabled table: read once from the registry and the catalog, dropped when either changes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -12,6 +12,7 @@ use pgrx::{JsonB, PgSqlErrorCode};
 
 use crate::raise::raise;
 
+use crate::ingest::unseen::KeyIndex;
 use crate::render::{self, Column};
 use crate::spi::Statement;
 
@@ -34,6 +35,8 @@ pub(crate) struct Table {
     pub(crate) schema_version: i32,
     /// Every row has its baseline, or an event that created it.
     pub(crate) backfilled: bool,
+    /// The unique indexes over the key, once somebody has asked for them.
+    pub(crate) key_indexes: OnceCell<Rc<[KeyIndex]>>,
     statements: RefCell<HashMap<String, Rc<Statement>>>,
 }
 
@@ -173,6 +176,7 @@ fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
             rules: Rules::parse(&rules.0).expect("enable has checked the rules"),
             schema_version: entry.get(7).expect(get)?,
             backfilled: entry.get(8).expect(get)?,
+            key_indexes: OnceCell::new(),
             statements: RefCell::default(),
         })
     })

@@ -83,7 +83,9 @@ async fn an_event_waits_for_the_insert_of_its_row() {
             .unwrap();
         let mut writer = Writer { client: postgres.connect().await, random: Random(7), number: 0 };
         let ingest = tokio::spawn(async move {
-            let mut event = writer.event(now(&writer.client).await);
+            let now = now(&writer.client).await;
+            let mut event = writer.event(now);
+            event["timestamp"] = json!(Micros(now).to_string());
             event["entity_id"] = json!(id);
             event["event_type"] = json!("order.state_changed");
             event["payload"] = json!({"status": "event 1"});

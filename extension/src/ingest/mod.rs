@@ -13,6 +13,7 @@ mod identity;
 mod outcome;
 mod receipts;
 mod row;
+pub(crate) mod unseen;
 
 pub(crate) use row::lock_for_record;
 

@@ -13,6 +13,7 @@ use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 use serde_json::Value;
 
+use super::unseen;
 use crate::capture::own_write::{self, Operation};
 use crate::head::{Entity, object};
 use crate::render;
@@ -35,8 +36,10 @@ pub(super) fn lock(
     let absent: Vec<String> = ids.iter().filter(|id| !rows.contains_key(*id)).cloned().collect();
     if !absent.is_empty() {
         lock_names(table, &absent);
-        // Another transaction may have created them while we waited for their names.
-        rows.extend(Keys::of(table, &absent)?.lock(table, tenant, role, claims));
+        // Other transactions may be creating them, or have done so while we waited for their names.
+        let keys = Keys::of(table, &absent)?;
+        unseen::wait_for_inserts(table, &keys);
+        rows.extend(keys.lock(table, tenant, role, claims));
     }
     Ok(rows)
 }
@@ -87,7 +90,7 @@ pub(super) fn write(
 }
 
 /// Entity ids taken apart: for each key column the texts.
-struct Keys(Vec<Vec<String>>);
+pub(super) struct Keys(Vec<Vec<String>>);
 
 impl Keys {
     fn of(table: &Table, ids: &[String]) -> Result<Self, Reject> {
@@ -105,7 +108,7 @@ impl Keys {
         Ok(Self(columns))
     }
 
-    fn arguments<'a>(&self) -> Vec<pgrx::datum::DatumWithOid<'a>> {
+    pub(super) fn arguments<'a>(&self) -> Vec<pgrx::datum::DatumWithOid<'a>> {
         self.0.iter().map(|column| column.clone().into()).collect()
     }
 
@@ -160,7 +163,7 @@ impl Keys {
 }
 
 /// The keys `$1`, `$2`… in their columns' types, as rows called `k`.
-fn key_rows(table: &Table) -> String {
+pub(super) fn key_rows(table: &Table) -> String {
     let arrays: Vec<_> = (1..=table.key.len()).map(|i| format!("${i}::text[]")).collect();
     let names: Vec<_> = (1..=table.key.len()).map(|i| format!("part{i}")).collect();
     let typed: Vec<_> = table
