@@ -28,8 +28,15 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let limits = Limits { bytes: as_usize(config.ring_bytes), wal_bytes: config.ring_wal };
     let log = Arc::new(Log::new(limits));
     let database = Database::new(&postgres, config.pool_size)?;
-    let events =
-        Events::new(Arc::clone(&log), database.clone(), config.heartbeat, config.retry, shutdown.child_token());
+    let rounds = Arc::new(watermark::Rounds::default());
+    let events = Events::new(
+        Arc::clone(&log),
+        database.clone(),
+        Arc::clone(&rounds),
+        config.heartbeat,
+        config.retry,
+        shutdown.child_token(),
+    );
     let app = App {
         log: Arc::clone(&log),
         events: Arc::new(events),
@@ -46,7 +53,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     }
 
     let server = tokio::spawn(http::serve(listener, router, http_limits, shutdown.clone()));
-    let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), shutdown.clone()));
+    let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), rounds, shutdown.clone()));
     let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };
     let ended = source::run(settings, log, shutdown.clone()).await;
 

@@ -19,13 +19,18 @@ use crate::log::{Log, Snapshot, Watermark};
 use headwater_model::cursor::{Epoch, Lsn, Position};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, Statement};
 use tokio_util::sync::CancellationToken;
 
-/// Pollers see events at most this much later than streams do. One round costs about a millisecond.
+/// The watermark moves at least this often while there are writers. One round costs about a millisecond.
 const ROUND: Duration = Duration::from_millis(250);
+
+/// Rounds that pollers ask for come no closer than this: those who ask meanwhile share the next one.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
 
 /// How often the holders are looked at while they are waited for: short ones end at once, long ones are not hurried.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
@@ -51,8 +56,37 @@ const HOLDERS: &str = "with locks as materialized (select * from pg_catalog.pg_l
 
 const MARKER: &str = "select pg_catalog.pg_logical_emit_message(true, 'headwater.watermark', $1)::text";
 
+/// How pollers ask for a round: who has just written wants to read it, and not a quarter of a second later.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    wanted: Notify,
+    begun: AtomicU64,
+    finished: watch::Sender<u64>,
+}
+
+impl Rounds {
+    /// Waits until a round that began after this call has ended, or for `patience`: a writer that stays open holds
+    /// rounds up.
+    pub async fn fresh(&self, patience: Duration) {
+        let begun = self.begun.load(Ordering::Acquire);
+        let mut finished = self.finished.subscribe();
+        self.wanted.notify_one();
+        // Late or not, the watermark that there is then is what counts.
+        let _ = timeout(patience, finished.wait_for(|finished| *finished > begun)).await;
+    }
+
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    async fn next(&self) {
+        sleep(LEAST_PAUSE).await;
+        let _ = timeout(ROUND.saturating_sub(LEAST_PAUSE), self.wanted.notified()).await;
+    }
+}
+
 /// Keeps the log's watermark up to date until `shutdown`; after a lost connection it starts anew.
-pub async fn run(database: Database, log: Arc<Log>, shutdown: CancellationToken) {
+pub async fn run(database: Database, log: Arc<Log>, rounds: Arc<Rounds>, shutdown: CancellationToken) {
     let mut epochs = log.epochs();
     loop {
         // Not before the source has checked the set-up: its errors are the better ones.
@@ -60,7 +94,7 @@ pub async fn run(database: Database, log: Arc<Log>, shutdown: CancellationToken)
         let round = async {
             match epoch {
                 None => std::future::pending().await,
-                Some(epoch) => follow(&database, &log, epoch).await,
+                Some(epoch) => follow(&database, &log, &rounds, epoch).await,
             }
         };
         tokio::select! {
@@ -77,10 +111,11 @@ pub async fn run(database: Database, log: Arc<Log>, shutdown: CancellationToken)
     }
 }
 
-async fn follow(database: &Database, log: &Log, epoch: Epoch) -> Result<(), Error> {
+async fn follow(database: &Database, log: &Log, rounds: &Rounds, epoch: Epoch) -> Result<(), Error> {
     let session = Session::open(database).await?;
     let mut known = None;
     loop {
+        let round = rounds.begin();
         let last = session.last_position().await?;
         if known != Some(last) {
             session.wait_for_writers().await?;
@@ -92,7 +127,8 @@ async fn follow(database: &Database, log: &Log, epoch: Epoch) -> Result<(), Erro
             let head = log.tip().head;
             log.observe(head, &session.snapshot().await?);
         }
-        sleep(ROUND).await;
+        rounds.finished.send_replace(round);
+        rounds.next().await;
     }
 }
 

@@ -105,3 +105,23 @@ async fn a_poller_loses_nothing_of_a_transaction_that_stays_open() {
     assert_eq!(poller.seen.len(), seen.len(), "an event came twice");
     assert!(poller.seen.is_sorted(), "pages are in the order of positions");
 }
+
+/// Who writes and then polls finds what it wrote, as long as nobody else holds the watermark back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poller_reads_what_was_just_committed() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table note (id int primary key, body text);
+             select headwater.enable('note', entity => 'note');",
+        )
+        .await;
+    let streamer = Streamer::start(&postgres, &[]).await;
+    let writer = postgres.connect().await;
+    let mut poller = Poller { streamer: &streamer, cursor: String::new(), seen: Vec::new() };
+    for id in 1..=30 {
+        writer.execute("insert into note values ($1, 'read at once')", &[&id]).await.unwrap();
+        poller.poll().await;
+        assert_eq!(usize::try_from(id).unwrap(), poller.seen.len());
+    }
+}

@@ -215,9 +215,10 @@ async fn a_cursor_older_than_the_ring_goes_on_from_the_table() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_transaction_does_not_fall_between_table_and_ring() {
     let (postgres, streamer) = orders::start(&["--ring-bytes", "16384"]).await;
+    let start = streamer.cursor_now().await;
     let slow = postgres.connect().await;
     slow.batch_execute("begin; insert into orders (table_number) values (0)").await.unwrap();
-    let mut connection = open(&streamer, &[], Some(&streamer.cursor_now().await)).await;
+    let mut connection = open(&streamer, &[], Some(&start)).await;
     insert_order(&postgres, 1).await;
     let cursor = connection.next_event().await.id.unwrap();
     drop(connection);

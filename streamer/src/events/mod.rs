@@ -13,6 +13,7 @@ pub use table::Page;
 use crate::database::Database;
 use crate::error::Error;
 use crate::log::{Feed, Log, Watermark};
+use crate::watermark::Rounds;
 use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
 use std::sync::Arc;
@@ -28,11 +29,16 @@ pub const CONCURRENT_JOINS: usize = 4;
 /// How long a request waits for the source's first connection or the first watermark after a start.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a poller that is near the end waits for the watermark to take in what was just committed. Normally a few
+/// milliseconds; a writer that stays open makes it come away with what is certain.
+const FRESH_PATIENCE: Duration = Duration::from_millis(100);
+
 /// What every reader shares.
 #[derive(Debug)]
 pub struct Events {
     log: Arc<Log>,
     database: Database,
+    rounds: Arc<Rounds>,
     joins: Semaphore,
     /// How often an idle stream says that it is alive, and moves its reader's cursor.
     heartbeat: Duration,
@@ -60,11 +66,12 @@ impl Events {
     pub fn new(
         log: Arc<Log>,
         database: Database,
+        rounds: Arc<Rounds>,
         heartbeat: Duration,
         retry: Duration,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, database, joins: Semaphore::new(CONCURRENT_JOINS), heartbeat, retry, shutdown }
+        Self { log, database, rounds, joins: Semaphore::new(CONCURRENT_JOINS), heartbeat, retry, shutdown }
     }
 
     /// Events behind `cursor` (or from the first one on) up to the watermark: what a poller can page through without
@@ -84,7 +91,11 @@ impl Events {
         let watermark = self.watermark().await.ok_or(ReadError::NotReady(
             "a transaction that wrote events was open when the streamer started; how far pollers may read is known when it has ended",
         ))?;
-        let upto = watermark.position;
+        let mut upto = watermark.position;
+        if upto.0.saturating_sub(from.0) < i64::try_from(limit).unwrap_or(i64::MAX) {
+            self.rounds.fresh(FRESH_PATIENCE).await;
+            upto = self.log.tip().watermark.map_or(upto, |watermark| upto.max(watermark.position));
+        }
         if from >= upto {
             return Ok((Cursor { epoch, position: from, offset: None }, false));
         }
