@@ -5,6 +5,7 @@ use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, PgSqlErrorCode};
 
+use crate::custom;
 use crate::raise::raise;
 use serde_json::Value;
 
@@ -96,14 +97,20 @@ fn parse_rules(events: JsonB, settable: Vec<String>) -> JsonB {
                 ),
             );
         }
+    }
+    let mut declared = rules.to_json();
+    for (name, rule) in rules.iter() {
         if let Rule::Custom { function } = rule {
-            refuse(
-                &format!("event {name:?}: custom rules (here {function}) are not supported yet"),
-                "Use another rule; or ignore, and change the row in your own code.".to_owned(),
-            );
+            match custom::qualified(function) {
+                Ok(qualified) => declared[name]["function"] = qualified.into(),
+                Err(why) => refuse(
+                    &format!("event {name:?}: function \"{function}\" cannot be a rule: {why}"),
+                    "create function app.merge(state jsonb, event jsonb) returns jsonb immutable …".to_owned(),
+                ),
+            }
         }
     }
-    JsonB(rules.to_json())
+    JsonB(declared)
 }
 
 #[pg_extern(sql = false)]

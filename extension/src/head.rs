@@ -9,6 +9,7 @@ use pgrx::spi::SpiClient;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
+use crate::custom::{self, Runner};
 use crate::spi::read_once;
 
 /// An entity within a tenant: what locks, heads and folds belong to.
@@ -117,13 +118,14 @@ pub(crate) struct Folded {
     pub(crate) begun_by: Option<Order>,
 }
 
-/// The fold, without custom rules, which `enable` does not take yet.
-pub(crate) fn fold(baseline: Option<State>, events: &mut [StoredEvent], rules: &Rules) -> Folded {
+/// The fold; `runner` says as whom custom rules are called.
+pub(crate) fn fold(baseline: Option<State>, events: &mut [StoredEvent], rules: &Rules, runner: Runner<'_>) -> Folded {
+    let mut custom = |function: &str, state: &State, event: &StoredEvent| custom::merge(runner, function, state, event);
     events.sort_by_key(StoredEvent::order);
     let before = Folded { state: baseline, begun_by: None };
     events.iter().fold(before, |Folded { state, begun_by }, event| {
         let was_absent = state.is_none();
-        let state = fold::apply(state, event, rules, &mut |_, state, _| Some(state.clone()));
+        let state = fold::apply(state, event, rules, &mut custom);
         let begun_by = if was_absent && state.is_some() { Some(event.order()) } else { begun_by };
         Folded { state, begun_by }
     })

@@ -5,11 +5,13 @@
 //! * `capture`: triggers; changed rows → events
 //! * `ingest`: clients' events → the event table and the row
 //! * `emit`, `materialize`, `declare`: the other functions of the SQL surface
+//! * `custom`: the application's own merge functions
 //! * `table`: what there is to know of an enabled table; `render`: its values and keys as SQL expressions
 //! * `spi`, `settings`, `session`, `clock`: what a backend needs to do all that
 
 mod capture;
 mod clock;
+mod custom;
 mod declare;
 mod emit;
 mod head;

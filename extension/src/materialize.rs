@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, PgSqlErrorCode};
 use serde_json::Value;
 
+use crate::custom::Runner;
 use crate::head::{self, Entity};
 use crate::raise::raise;
 use crate::spi::read_once;
@@ -42,6 +43,6 @@ fn materialize(
         let entity = Entity { entity_type: entity_type.to_owned(), entity_id: entity_id.to_owned(), tenant };
         let as_of = as_of.map(|at| Micros::from_postgres(at.into_inner()));
         let (baseline, mut events) = head::fold_of(client, &entity, as_of);
-        head::fold(baseline, &mut events, &table.rules).state.map(|state| JsonB(Value::Object(state)))
+        head::fold(baseline, &mut events, &table.rules, Runner::Current).state.map(|state| JsonB(Value::Object(state)))
     })
 }

@@ -21,6 +21,7 @@ use super::Arrived;
 use super::outcome::Rejection;
 use super::row;
 use crate::clock::{self, pg_uuid};
+use crate::custom::Runner;
 use crate::head::{self, Entity, Folded, Order};
 use crate::session::ActingAs;
 use crate::settings::Settings;
@@ -219,19 +220,20 @@ impl Touched<'_> {
 
     /// Brings the row to the state that it has with the new events; returns what the table itself made of it, as events.
     fn apply(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
+        let runner = Runner::Role(role, claims);
         self.events.sort_by_key(|event| event.order());
         let events = std::mem::take(&mut self.events);
         if self.head.is_some_and(|head| events[0].order() <= head) {
             // Late. The new events are in the table already.
             let (baseline, mut all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
-            return self.write(head::fold(baseline, &mut all, &self.table.rules), &events, role, claims);
+            return self.write(head::fold(baseline, &mut all, &self.table.rules, runner), &events, role, claims);
         }
         let mut made = Vec::new();
         // One write for each event, so that constraints and policies judge each; but one for those of the same instant,
         // among which what the table made of the first could sort behind the second.
         for step in events.chunk_by(|a, b| a.occurred_at == b.occurred_at) {
             let mut new: Vec<_> = step.iter().map(|event| event.stored()).collect();
-            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules);
+            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules, runner);
             made.extend(self.write(folded, step, role, claims)?);
         }
         Ok(made)

@@ -493,6 +493,49 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_custom_rule_merges_as_the_role_that_applies() {
+        run("create table score (id int primary key, best int, by_role text); create schema app; grant usage on schema app to headwater_client;
+             create function app.best(state jsonb, event jsonb) returns jsonb immutable language sql
+               return case when event -> 'payload' ->> 'points' = 'none' then null else
+                 state || jsonb_build_object('by_role', current_user,
+                   'best', greatest((state ->> 'best')::int, (event -> 'payload' ->> 'points')::int)) end;
+             create function app.vague(state jsonb, event jsonb) returns jsonb language sql return state");
+        let declare = |function: &str| {
+            format!(
+                r#"select headwater.enable('score', events => '{{"created": {{"rule": "create"}}, "played": {{"rule": "custom", "function": "{function}"}}}}')"#
+            )
+        };
+        for (function, says) in [
+            ("best", "no such function"),
+            ("app.none", "no such function"),
+            ("app.vague", "not immutable"),
+            ("app.best(); drop", ""),
+        ] {
+            let (_, message, _) = failure(&declare(function));
+            assert!(message.contains(says), "{function}: {message}");
+        }
+        run(&declare("app.best"));
+        let score = |n: u32, name: &str, second: u32, payload: Value| {
+            let mut event = event(n, "", "1", second, payload);
+            event["entity_type"] = json!("score");
+            event["event_type"] = json!(format!("score.{name}"));
+            event
+        };
+        assert_accepted(&ingest(&[
+            score(1, "created", 0, json!({})),
+            score(2, "played", 1, json!({"points": 5})),
+            score(3, "played", 3, json!({"points": 3})),
+        ]));
+        assert_eq!(rows("select best, by_role from score"), json!([{"best": 5, "by_role": "headwater_client"}]));
+        assert_accepted(&ingest(&[score(4, "played", 2, json!({"points": 9}))]));
+        assert_eq!(rows("select best from score"), json!([{"best": 9}]));
+        assert_accepted(&ingest(&[score(5, "played", 4, json!({"points": "none"}))]));
+        assert_eq!(rows("select * from score"), json!([]));
+        let wrong = ingest(&[score(6, "created", 5, json!({})), score(7, "played", 6, json!({"points": "many"}))]);
+        assert_eq!(codes(&wrong), [(1, "invalid_payload".to_owned())]);
+    }
+
+    #[pg_test]
     fn a_dead_letter_can_be_tried_again_or_discarded() {
         orders();
         let burnt = event(2, "state_changed", ORDER, 1, json!({"status": "burnt"}));
