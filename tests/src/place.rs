@@ -108,8 +108,18 @@ pub fn checkout() -> &'static Path {
 
 /// Sends a signal, by name, to a process that the test started.
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
-    assert!(status.success(), "kill -{name} {pid}: {status}");
+    send(name, &pid.to_string());
+}
+
+/// Sends a signal to every process of a group, as a terminal does for Ctrl-C.
+pub fn signal_group(leader: u32, name: &str) {
+    send(name, &format!("-{leader}"));
+}
+
+fn send(name: &str, target: &str) {
+    // The shell's own `kill`: the program of that name is no part of a bare Debian.
+    let status = Command::new("bash").args(["-c", &format!("kill -{name} -- {target}")]).status().unwrap();
+    assert!(status.success(), "kill -{name} {target}: {status}");
 }
 
 /// The last lines of a log file, for the report of a failed test.

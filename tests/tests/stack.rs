@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 
 use headwater_tests::deadline::PATIENCE;
 use headwater_tests::event::text;
-use headwater_tests::place::{Scratch, checkout, end_of, free_port, signal};
+use headwater_tests::place::{Scratch, checkout, end_of, free_port, signal, signal_group};
 use serde_json::Value;
 
 struct Stack {
@@ -220,8 +220,7 @@ impl Demo {
     }
 
     fn interrupt(mut self) {
-        let group = format!("-{}", self.process.id());
-        assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+        signal_group(self.process.id(), "INT");
         self.process.wait().unwrap();
     }
 }
