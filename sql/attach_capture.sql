@@ -10,7 +10,8 @@ begin
                        where p.pubname = 'headwater_tables' and r.prrelid = relation);
   if published and not exists (
     select from headwater.members(relation) member
-    where not exists (select from pg_trigger t where t.tgrelid = member and t.tgfoid = 'headwater.capture()'::regprocedure)
+    where (select count(*) from pg_trigger t
+           where t.tgrelid = member and t.tgfoid = 'headwater.capture()'::regprocedure and t.tgenabled in ('O', 'A')) < 4
        or (select relreplident from pg_class where oid = member) <> 'f'
   ) then
     return;

@@ -91,7 +91,7 @@ begin
     perform headwater.grant_client(relation, new.excluded);
   end if;
   if backfill and not new.backfilled then
-    if (select sum(pg_relation_size(leaf)) <= max_bytes_at_once from headwater.leaves(relation) leaf) then
+    if (select coalesce(sum(pg_relation_size(leaf)), 0) <= max_bytes_at_once from headwater.leaves(relation) leaf) then
       perform headwater.write_baselines(relation, leaf, null, null) from headwater.leaves(relation) leaf;
       update headwater.entity e set backfilled = true where e.entity_type = new.entity_type;
     else

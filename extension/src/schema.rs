@@ -45,4 +45,5 @@ extension_sql_file!("../../sql/emit.sql", name = "emit", requires = ["materializ
 extension_sql_file!("../../sql/ingest.sql", name = "ingest", requires = ["emit"]);
 extension_sql_file!("../../sql/retry_rejected.sql", name = "retry_rejected", requires = ["ingest"]);
 extension_sql_file!("../../sql/discard_rejected.sql", name = "discard_rejected", requires = ["retry_rejected"]);
-extension_sql_file!("../../sql/privileges.sql", name = "privileges", requires = ["discard_rejected"]);
+extension_sql_file!("../../sql/check.sql", name = "check", requires = ["discard_rejected"]);
+extension_sql_file!("../../sql/privileges.sql", name = "privileges", requires = ["check"]);

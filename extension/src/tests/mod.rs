@@ -807,6 +807,33 @@ mod tests {
         );
     }
 
+    #[pg_test]
+    fn check_finds_what_is_wrong_and_its_statement_mends_it() {
+        let problems = || rows("select problem, statement from headwater.check() where problem not like '%slot%'");
+        orders();
+        assert_eq!(problems(), json!([]));
+        let check = |damage: &str, says: &str| {
+            run(damage);
+            let found = problems();
+            assert!(found.to_string().contains(says), "{damage}: {found}");
+            for problem in found.as_array().expect("rows") {
+                run(problem["statement"].as_str().expect("a statement"));
+            }
+            assert_eq!(problems(), json!([]), "{damage}");
+        };
+        check("drop publication headwater_events", "headwater_events is missing");
+        check("alter publication headwater_events drop table headwater.event", "does not carry the events");
+        check("drop trigger headwater_update on orders", "are not captured");
+        check("alter table orders disable trigger headwater_insert", "are not captured");
+        check("alter table orders replica identity default", "replica identity full");
+        check("alter publication headwater_tables drop table orders", "not in the publication");
+        check("alter table orders drop column tenant_id", "tenant_id");
+        run("create table p (id int primary key) partition by range (id); select headwater.enable('p')");
+        check("create table p1 partition of p for values from (0) to (10)", "p1");
+        run("create table gone (id int primary key); select headwater.enable('gone'); drop table gone");
+        assert!(problems().to_string().contains("entity gone is gone"), "{}", problems());
+    }
+
     // Guard rails
 
     #[pg_test]

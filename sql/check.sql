@@ -1,0 +1,67 @@
+create function headwater.check() returns table (problem text, statement text)
+  language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with enabled as (
+    select e.*, e.relation::text as name, c.oid is not null as there
+    from headwater.entity e left join pg_class c on c.oid = e.relation
+    where e.enabled
+  ),
+  members as (
+    select e.entity_type, e.name, member, c.relreplident
+    from enabled e cross join lateral headwater.members(e.relation) member join pg_class c on c.oid = member
+    where e.there
+  )
+  select format('Postgres runs with wal_level=%s; the streamer needs logical', current_setting('wal_level')),
+         'alter system set wal_level = ''logical''; -- then restart Postgres'
+  where current_setting('wal_level') <> 'logical'
+  union all
+  select format('the publication %s is missing', wanted), 'select headwater.ensure_publications();'
+  from unnest(array['headwater_events', 'headwater_tables']) wanted
+  where not exists (select from pg_publication p where p.pubname = wanted)
+  union all
+  select 'the publication headwater_events does not carry the events', 'select headwater.ensure_publications();'
+  where exists (select from pg_publication p where p.pubname = 'headwater_events')
+    and not exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+                    where p.pubname = 'headwater_events' and r.prrelid = 'headwater.event'::regclass)
+  union all
+  select format('the table of entity %s is gone', e.entity_type),
+         format('select headwater.enable(''…'', entity => %L); -- the table that took its place', e.entity_type)
+  from enabled e where not e.there
+  union all
+  select format('changes of %s are not captured: it lacks a trigger, or one is disabled', m.member),
+         format('select headwater.enable(%L);', m.name)
+  from members m
+  where (select count(*) from pg_trigger t
+         where t.tgrelid = m.member and t.tgfoid = 'headwater.capture()'::regprocedure and t.tgenabled in ('O', 'A')) < 4
+  union all
+  select format('%s does not have replica identity full: its old rows are not in the WAL', m.member),
+         format('alter table %s replica identity full;', m.member)
+  from members m where m.relreplident <> 'f'
+  union all
+  select format('%s is not in the publication headwater_tables', e.name),
+         format('alter publication headwater_tables add table %s;', e.name)
+  from enabled e
+  where e.there and not exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+                                where p.pubname = 'headwater_tables' and r.prrelid = e.relation)
+  union all
+  select format('column %I of %s, by which entity %s is known, is gone', lost, e.name, e.entity_type),
+         format('select headwater.disable(%L);', e.name)
+  from enabled e cross join lateral unnest(e.key_columns || e.tenant_column || e.user_column) lost
+  where e.there and lost is not null
+    and not exists (select from pg_attribute a where a.attrelid = e.relation and a.attname = lost and not a.attisdropped)
+  union all
+  select format('rows of %s may still lack their baseline', e.name), format('call headwater.backfill(%L);', e.name)
+  from enabled e where e.there and not e.backfilled
+  union all
+  select format('the replication slot %s is not in use and keeps %s of WAL (%s)', s.slot_name,
+                pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)), s.wal_status),
+         format('select pg_drop_replication_slot(%L); -- if no streamer of that name is to come back', s.slot_name)
+  from pg_replication_slots s
+  where s.slot_name like 'headwater\_%' and not s.active and not pg_is_in_recovery()
+  union all
+  select format('the prepared transaction %s has been open since %s: it holds back pollers and WAL', p.gid, p.prepared),
+         format('rollback prepared %L; -- or commit prepared', p.gid)
+  from pg_prepared_xacts p
+  where p.database = current_database() and p.prepared < clock_timestamp() - interval '5 minutes'
+$$;
+comment on function headwater.check() is 'One row for each problem in this database''s set-up, with the statement that mends it. No row: all is well.';
