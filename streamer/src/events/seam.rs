@@ -24,6 +24,10 @@ pub(super) const PAGE_ROWS: usize = 1000;
 /// Pages read ahead of the client. What fits here does not hold the snapshot open for a slow client.
 const PAGES_AHEAD: usize = 4;
 
+/// How long a page may wait for a reader that does not read: meanwhile a join holds a connection, one of the few
+/// permits, and a snapshot that keeps vacuum back. Four such readers would stop every other reader's join.
+const READER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The marker normally comes back within milliseconds; after a restart the source has to catch up first.
 const MARKER_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -46,7 +50,8 @@ pub(super) enum Joined {
     },
 }
 
-/// Starts a join of everything behind `cursor.position`. Dropping the receiver ends it.
+/// Starts a join of everything behind `cursor.position`. Dropping the receiver ends it. If the sender is dropped before
+/// the way on has come, the reader was too slow, and has to start again at its watermark.
 pub(super) fn join(events: Arc<Events>, cursor: Cursor, filter: Filter) -> mpsc::Receiver<Result<Joined, Error>> {
     let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
     tokio::spawn(async move {
@@ -68,7 +73,7 @@ async fn run(
     filter: &Filter,
     sender: &mpsc::Sender<Result<Joined, Error>>,
 ) -> Result<(), Error> {
-    let _permit = events.joins.acquire().await.map_err(|_| Error::Timeout("shutting down"))?;
+    let permit = events.joins.acquire().await.map_err(|_| Error::Timeout("shutting down"))?;
     let mut reader = events.database.get().await?;
     loop {
         let pin = events.log.pin();
@@ -92,7 +97,9 @@ async fn run(
                 blocks.len()
             })
             .await?;
-            if !blocks.is_empty() && sender.send(Ok(Joined::Page(blocks.freeze()))).await.is_err() {
+            if !blocks.is_empty() && !hand_over(sender, blocks.freeze(), READER_PATIENCE).await {
+                tracing::debug!(%cursor, "a reader does not read; its join ends");
+                transaction.rollback().await?;
                 return Ok(());
             }
             match page.more {
@@ -101,9 +108,17 @@ async fn run(
             }
         }
         transaction.commit().await?;
+        // This one may wait for the reader as long as it likes: it keeps nobody back any more.
+        drop((reader, permit));
         let _ = sender.send(Ok(Joined::Log { missed, next: Offset::just_before(marker) })).await;
         return Ok(());
     }
+}
+
+/// Whether the reader took the page, or made room for it, in time. A stalled one costs a join at most once: it starts
+/// the next only when it has read what waits here.
+async fn hand_over(sender: &mpsc::Sender<Result<Joined, Error>>, page: Bytes, patience: Duration) -> bool {
+    matches!(timeout(patience, sender.send(Ok(Joined::Page(page)))).await, Ok(Ok(())))
 }
 
 /// Commits the marker. `local`: it must be flushed, for only then it is decoded, but no standby needs to have it.
@@ -130,4 +145,30 @@ async fn wait_for(
         return Err(Error::Timeout("the log does not reach the end of the WAL"));
     }
     Ok(pin.missed_by(snapshot, marker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_does_not_wait_for_ever() {
+        let short = Duration::from_millis(20);
+        let (sender, mut receiver) = mpsc::channel(1);
+        assert!(hand_over(&sender, Bytes::from_static(b"1"), short).await);
+        assert!(!hand_over(&sender, Bytes::from_static(b"2"), short).await, "nobody reads");
+        let (taken, first) = tokio::join!(hand_over(&sender, Bytes::from_static(b"3"), READER_PATIENCE), async {
+            sleep(short).await;
+            receiver.recv().await
+        });
+        assert!(taken && matches!(first, Some(Ok(Joined::Page(page))) if page == "1"));
+        drop(sender);
+        assert!(
+            matches!(receiver.recv().await, Some(Ok(Joined::Page(page))) if page == "3"),
+            "what waits is still read"
+        );
+        assert!(receiver.recv().await.is_none());
+        let (sender, _) = mpsc::channel(1);
+        assert!(!hand_over(&sender, Bytes::new(), READER_PATIENCE).await, "the reader left");
+    }
 }

@@ -203,6 +203,7 @@ impl Stream {
                 self.place = Place::Table;
                 self.database_trouble(&error).await
             }
+            // The join gave up on us. Its pages were final to nobody, so again from our cursor, which they did not move.
             None => {
                 self.place = Place::Table;
                 None
