@@ -1,5 +1,7 @@
 //! Which events a reader asked for.
 
+use headwater_model::clock::Micros;
+
 /// All conditions must hold; an empty one always does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -7,8 +9,8 @@ pub struct Filter {
     pub entity_types: Vec<String>,
     /// One entity only. The log does not know it: for pages only.
     pub entity_id: Option<String>,
-    /// Recorded at or after this time, as Postgres reads it. For people, not for going on. For pages only.
-    pub recorded_since: Option<String>,
+    /// Recorded at or after this time. For people, not for going on. For pages only.
+    pub recorded_since: Option<Micros>,
 }
 
 impl Filter {

@@ -43,13 +43,14 @@ pub(super) async fn page(
     // One row beyond the limit tells whether there is more.
     let rows_asked = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
     let entity_types = (!filter.entity_types.is_empty()).then_some(&filter.entity_types);
+    let recorded_since = filter.recorded_since.map(|time| time.to_string());
     let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&after.0, Type::INT8),
         (&upto.0, Type::INT8),
         (&rows_asked, Type::INT8),
         (&entity_types, Type::TEXT_ARRAY),
         (&filter.entity_id, Type::TEXT),
-        (&filter.recorded_since, Type::TEXT),
+        (&recorded_since, Type::TEXT),
     ];
     // Rows are taken as they come in: the connection holds no more than its buffer.
     let mut rows = pin!(client.query_typed_raw(PAGE, parameters).await?);

@@ -47,13 +47,27 @@ pub(super) async fn get(
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], out.freeze()))
 }
 
-/// Read here, so that Postgres gets only what it understands; and `+` for a space, which is how `+00:00` arrives.
-fn timestamp(text: &str) -> Result<String, Problem> {
-    let text = text.replace(' ', "+");
-    match Micros::parse(&text) {
-        Some(_) => Ok(text),
-        None => {
-            Err(Problem::bad_request("invalid_parameter", "`since` must be an RFC 3339 time, as 2026-01-02T03:04:05Z"))
-        }
+/// Read here and written anew: Postgres knows fewer zones (none beyond 15:59:59) than RFC 3339 allows. And `+` for a
+/// space, which is how `+00:00` arrives.
+fn timestamp(text: &str) -> Result<Micros, Problem> {
+    Micros::parse(&text.replace(' ', "+")).ok_or_else(|| {
+        Problem::bad_request("invalid_parameter", "`since` must be an RFC 3339 time, as 2026-01-02T03:04:05Z")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_reach_postgres_in_one_form() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(timestamp(text).ok().map(|time| time.to_string()).as_deref(), expected, "{text}");
+        };
+        check("2026-01-02T03:04:05Z", Some("2026-01-02T03:04:05.000000Z"));
+        check("2026-01-02T03:04:05 02:00", Some("2026-01-02T01:04:05.000000Z"));
+        check("2026-01-01T00:00:00+23:59", Some("2025-12-31T00:01:00.000000Z"));
+        check("0001-01-01T00:00:00+23:59", None);
+        check("yesterday", None);
     }
 }
