@@ -3,9 +3,16 @@
 use super::problem::Problem;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::io::Read;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a whole body may take: enough for the largest over a slow line, and an end to those that stall, each of
+/// which holds one of the connections.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads the whole body, at most `limit` bytes on the wire and unpacked.
 pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<String, Problem> {
@@ -22,16 +29,24 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail));
         }
     };
-    let bytes = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
-        Err(_) => return Err(Problem::bad_request("incomplete_body", "the body broke off")),
-    };
+    let bytes = collect(body, limit, BODY_PATIENCE).await?;
     let bytes = if packed { unpack(&bytes, limit)? } else { bytes.to_vec() };
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Problem::bad_request("not_utf8", format!("the body is not UTF-8 at byte {at}"))
     })
+}
+
+async fn collect(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
+    match timeout(patience, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(_)) => Err(Problem::bad_request("incomplete_body", "the body broke off")),
+        Err(_) => {
+            let detail = format!("the body took longer than {} seconds: send the batch in parts", patience.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
+        }
+    }
 }
 
 fn unpack(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Problem> {
@@ -51,6 +66,8 @@ mod tests {
     use super::*;
     use axum::response::IntoResponse;
     use flate2::{Compression, write::GzEncoder};
+    use futures_util::stream;
+    use std::convert::Infallible;
     use std::io::Write;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -81,5 +98,12 @@ mod tests {
         check(&[gz], b"{}".to_vec(), Err(400)).await;
         check(&[gz], gzip(b"{}")[..15].to_vec(), Err(400)).await;
         check(&[("content-encoding", "br")], b"{}".to_vec(), Err(415)).await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stalls() {
+        let stalled = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let problem = collect(stalled, 100, Duration::from_millis(20)).await.expect_err("no end");
+        assert_eq!(problem.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }
