@@ -110,3 +110,19 @@ impl fmt::Display for ServerError {
         self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_succeed_in_a_moment() {
+        let check = |code: &str, expected: bool| assert_eq!(is_transient_state(code), expected, "{code}");
+        check("55P03", true); // lock_not_available: a row that another transaction holds
+        check("40P01", true);
+        check("57014", true);
+        check("55006", false);
+        check("23505", false);
+        check("", false);
+    }
+}

@@ -40,7 +40,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let app = App {
         log: Arc::clone(&log),
         events: Arc::new(events),
-        ingest: Arc::new(Ingest::new(database.clone(), config.max_batch_events)),
+        ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
         max_body_bytes: as_usize(config.max_body_bytes),
         apply_role: config.apply_role.as_str().into(),
     };

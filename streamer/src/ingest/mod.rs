@@ -11,6 +11,20 @@ use border::Checked;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Writers may take one of so many of the pool's connections: those that wait for a locked row must not keep readers
+/// from theirs.
+const POOL_SHARE: usize = 2;
+
+/// But always so many, so that one writer that waits does not stop the others.
+const LEAST_WRITERS: usize = 2;
+
+/// How long a batch waits for its turn before its sender is told to come back.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who sends, as the transport has found out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,6 +44,7 @@ pub struct Claims {
 pub struct Ingest {
     database: Database,
     max_events: usize,
+    turns: Arc<Semaphore>,
 }
 
 /// What became of a batch.
@@ -76,9 +91,10 @@ struct Answer {
 }
 
 impl Ingest {
-    /// At most `max_events` per batch.
-    pub fn new(database: Database, max_events: usize) -> Self {
-        Self { database, max_events }
+    /// At most `max_events` per batch, over a database with `pool_size` connections.
+    pub fn new(database: Database, pool_size: usize, max_events: usize) -> Self {
+        let writers = (pool_size / POOL_SHARE).max(LEAST_WRITERS);
+        Self { database, max_events, turns: Arc::new(Semaphore::new(writers)) }
     }
 
     /// Stores the events of `body`, the JSON text of a batch.
@@ -93,7 +109,7 @@ impl Ingest {
         let Checked { array, indexes, mut rejected } = border::check(&batch.events);
         let mut accepted = Vec::new();
         if !indexes.is_empty() {
-            let answer = self.store(&array, claims).await?;
+            let answer = self.store(array, claims).await?;
             accepted = answer.accepted;
             rejected.extend(answer.rejected.into_iter().map(|reject| with_index_of_batch(reject, &indexes)));
         }
@@ -101,14 +117,22 @@ impl Ingest {
         Ok(Outcome { accepted, rejected })
     }
 
-    async fn store(&self, events: &str, claims: &Claims) -> Result<Answer, Error> {
+    async fn store(&self, events: String, claims: &Claims) -> Result<Answer, Error> {
         let claims = serde_json::to_string(claims).map_err(|error| Error::Protocol(error.to_string()))?;
-        let client = self.database.get().await?;
-        let statement = client
-            .prepare_cached("select headwater.ingest($1::text::pg_catalog.jsonb, $2::text::pg_catalog.jsonb)::text")
-            .await?;
-        let row = client.query_one(&statement, &[&events, &claims]).await?;
-        let answer: String = row.try_get(0)?;
+        let turn = timeout(TURN_PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Error::Timeout("other batches hold all connections for writing")) };
+        let database = self.database.clone();
+        // A task of its own: the statement goes on when its sender hangs up, and until it ends, neither the turn nor the
+        // connection, which is busy with it, may go to another.
+        let stored = tokio::spawn(async move {
+            let _turn = turn;
+            let client = database.get().await?;
+            let statement = client
+                .prepare_cached("select headwater.ingest($1::text::pg_catalog.jsonb, $2::text::pg_catalog.jsonb)::text")
+                .await?;
+            client.query_one(&statement, &[&events, &claims]).await?.try_get::<_, String>(0).map_err(Error::from)
+        });
+        let answer = stored.await.map_err(|error| Error::Protocol(format!("a batch's task failed: {error}")))??;
         serde_json::from_str(&answer)
             .map_err(|error| Error::Protocol(format!("headwater.ingest answered something else: {error}")))
     }
