@@ -45,7 +45,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         apply_role: config.apply_role.as_str().into(),
     };
     let origins = Origins { localhost: config.insecure, listed: config.cors_origin.clone() };
-    let router = http::router(app, &origins);
+    let router = http::router(app, &origins, config.insecure && address.ip().is_loopback());
     let http_limits = http::Limits { connections: config.max_connections, header_timeout: config.header_timeout };
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     if config.insecure {

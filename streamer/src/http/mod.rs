@@ -3,6 +3,7 @@
 mod batch;
 mod body;
 mod health;
+mod host;
 mod problem;
 mod server;
 mod since;
@@ -16,6 +17,7 @@ use crate::log::Log;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, header, request};
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use problem::Problem;
 use std::sync::Arc;
@@ -49,13 +51,13 @@ pub struct Origins {
     pub listed: Vec<String>,
 }
 
-/// All routes.
-pub fn router(app: App, origins: &Origins) -> Router {
+/// All routes. `local_names`: only requests that name this machine itself, by address or as localhost, are served.
+pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
     let api = Router::new()
         .route("/events/batch", post(batch::post))
         .route("/events/since", get(since::get))
         .route("/events/stream", get(stream::get));
-    Router::new()
+    let router = Router::new()
         .nest("/api/v1", api)
         .route("/health", get(health::get))
         .fallback(async || Problem::not_found())
@@ -63,7 +65,8 @@ pub fn router(app: App, origins: &Origins) -> Router {
         // Bodies are read with a limit of our own, which can tell the limit.
         .layer(DefaultBodyLimit::disable())
         .layer(cors(origins))
-        .with_state(app)
+        .with_state(app);
+    if local_names { router.layer(from_fn(host::require_local)) } else { router }
 }
 
 fn cors(origins: &Origins) -> CorsLayer {
