@@ -1,4 +1,4 @@
-create function headwater.attach_capture(relation regclass, entity text) returns void
+create function headwater.attach_capture(relation regclass, entity text) returns boolean
   language plpgsql set search_path = pg_catalog, pg_temp
   set client_min_messages = warning
 as $$
@@ -14,7 +14,7 @@ begin
            where t.tgrelid = member and t.tgfoid = 'headwater.capture()'::regprocedure and t.tgenabled in ('O', 'A')) < 4
        or (select relreplident from pg_class where oid = member) <> 'f'
   ) then
-    return;
+    return false;
   end if;
 
   perform headwater.lock_briefly(relation);
@@ -32,6 +32,7 @@ begin
   if not published then
     execute format('alter publication headwater_tables add table %s', relation);
   end if;
+  return true;
 end
 $$;
-comment on function headwater.attach_capture(regclass, text) is 'Triggers, replica identity and publication of a table; nothing, and no lock, where all stand already.';
+comment on function headwater.attach_capture(regclass, text) is 'Triggers, replica identity and publication of a table; nothing, and no lock, where all stand already. Returns whether something was missing.';

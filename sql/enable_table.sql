@@ -14,6 +14,7 @@ declare
   columns text[];
   settable text[];
   part regclass;
+  attached boolean;
   wrong text;
 begin
   perform headwater.require_owner(relation);
@@ -78,7 +79,7 @@ begin
   new.rules := headwater.parse_rules(coalesce(events, old.rules, '["created", "updated", "deleted"]'), settable);
 
   perform headwater.ensure_publications();
-  perform headwater.attach_capture(relation, new.entity_type);
+  attached := headwater.attach_capture(relation, new.entity_type);
 
   -- A table that was dropped leaves its entity to the next one of that name.
   delete from headwater.entity e where e.entity_type = new.entity_type;
@@ -87,6 +88,10 @@ begin
     perform headwater.invalidate(part);
   end loop;
 
+  -- The table was captured once, and then for a while it was not.
+  if attached and old.entity_type is not null then
+    perform headwater.reconcile(relation);
+  end if;
   if grant_client then
     perform headwater.grant_client(relation, new.excluded);
   end if;

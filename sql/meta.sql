@@ -4,6 +4,19 @@ create table headwater.meta (
   created_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 insert into headwater.meta default values;
+
+-- A dump restores this row after `create extension` has made one.
+create function headwater.replace_meta() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from headwater.meta;
+  return new;
+end
+$$;
+comment on function headwater.replace_meta() is 'Trigger: keeps headwater.meta at one row, the latest.';
+create trigger replace_meta before insert on headwater.meta for each row execute function headwater.replace_meta();
+
 comment on table headwater.meta is 'One row about this history as a whole.';
 comment on column headwater.meta.epoch is 'Part of every cursor. Raise it after restoring a backup: clients then read anew and send again what the server lost.';
 grant select on headwater.meta to headwater_reader;

@@ -18,6 +18,10 @@ begin
       using errcode = 'wrong_object_type',
             hint = format('Enable the table that it belongs to: %s.', (select partition_root::text from pg_partition_root(relation) partition_root));
   end if;
+  if class.relkind = 'r' and exists (select from pg_inherits where inhparent = relation) then
+    raise exception 'tables inherit from table %', relation
+      using errcode = 'wrong_object_type', hint = 'Rows of its children would escape capture when they are written there. Partitioned tables can be enabled; tables with children cannot.';
+  end if;
   if class.relnamespace in ('pg_catalog'::regnamespace, 'headwater'::regnamespace) then
     raise exception 'table % belongs to the system', relation using errcode = 'insufficient_privilege';
   end if;

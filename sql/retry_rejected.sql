@@ -12,8 +12,8 @@ begin
   end if;
   -- The new verdict takes the place of the old one.
   delete from headwater.receipt r where r.event_id = letter.id and r.tenant_id is not distinct from letter.tenant_id;
-  return headwater.ingest(jsonb_build_array(letter.event), '{"trusted": true}');
+  return headwater.ingest(jsonb_build_array(letter.event), letter.claims);
 end
 $$;
 comment on function headwater.retry_rejected(uuid, text) is
-  'Tries a dead letter again, under its own id, and returns what headwater.ingest says. What is refused again is a dead letter again.';
+  'Tries a dead letter again, under its own id and for its sender, and returns what headwater.ingest says. What is refused again is a dead letter again.';

@@ -10,10 +10,11 @@ begin
   -- A row that has an event has either its baseline already or none beneath its `created`.
   execute format(
     'insert into headwater.snapshot (entity_type, entity_id, tenant_id, state)
-     select %1$L, row_key.id, %2$s, %3$s
-     from only %4$s t cross join lateral (select %5$s as id) row_key
+     select %1$L, row_key.id, row_key.tenant, %3$s
+     from only %4$s t cross join lateral (select %5$s as id, (%2$s)::text as tenant) row_key
      where ($1 is null or t.ctid >= $1) and ($2 is null or t.ctid < $2)
-       and not exists (select from headwater.event e where e.entity_type = %1$L and e.entity_id = row_key.id)
+       and not exists (select from headwater.event e where e.entity_type = %1$L and e.entity_id = row_key.id
+                         and e.tenant_id is not distinct from row_key.tenant and e.applies)
      on conflict do nothing',
     entity.entity_type,
     case when entity.tenant_column is null then 'null' else format('t.%I::text', entity.tenant_column) end,

@@ -6,18 +6,18 @@
 use headwater_model::event::StoredEvent;
 use headwater_model::fold::State;
 use pgrx::JsonB;
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use crate::head::object;
-use crate::session::ActingAs;
+use crate::session::{self, ActingAs};
 use crate::spi::read_once;
 
 /// As whom custom functions are called.
 #[derive(Clone, Copy)]
 pub(crate) enum Runner<'a> {
-    /// The current role.
+    /// The current role; `headwater_client` in its place if that is a superuser.
     Current,
     /// The role that applies events, for the token with these claims.
     Role(Oid, Option<&'a str>),
@@ -26,6 +26,10 @@ pub(crate) enum Runner<'a> {
 /// The state that `function` makes. Null ends the entity; what is no object leaves it as it is.
 pub(crate) fn merge(runner: Runner<'_>, function: &str, state: &State, event: &StoredEvent) -> Option<State> {
     let _acting = match runner {
+        // SAFETY: reads the current role.
+        Runner::Current if unsafe { pg_sys::superuser() } => {
+            Some(ActingAs::role(session::role_open_to_caller(session::DEFAULT_ROLE), None))
+        }
         Runner::Current => None,
         Runner::Role(role, claims) => Some(ActingAs::role(role, claims)),
     };

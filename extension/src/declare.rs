@@ -9,7 +9,7 @@ use crate::custom;
 use crate::raise::raise;
 use serde_json::Value;
 
-use crate::render;
+use crate::{render, table};
 
 /// Reads `events`, which may be of any type that reads well in SQL, and goes on in `headwater.enable_table`.
 #[pg_extern(sql = false)]
@@ -115,16 +115,20 @@ fn parse_rules(events: JsonB, settable: Vec<String>) -> JsonB {
 
 #[pg_extern(sql = false)]
 fn state_expression(relation: Oid, excluded: Vec<String>, alias: &str) -> String {
-    let (columns, _) = Spi::connect(|client| crate::table::columns(client, relation));
+    let columns = columns(relation);
     render::state(columns.iter().filter(|column| !excluded.contains(&column.name)), alias)
 }
 
 #[pg_extern(sql = false)]
 fn entity_id_expression(relation: Oid, key_columns: Vec<String>, alias: &str) -> String {
-    let (columns, _) = Spi::connect(|client| crate::table::columns(client, relation));
+    let columns = columns(relation);
     let named =
         |name: &String| columns.iter().find(|column| column.name == *name).expect("key_of has found the column");
     render::entity_id(key_columns.iter().map(named), alias)
+}
+
+fn columns(relation: Oid) -> Vec<render::Column> {
+    Spi::connect(|client| table::columns(client, relation)).map(|found| found.columns).unwrap_or_default()
 }
 
 #[pg_extern(sql = false)]

@@ -7,7 +7,7 @@ use pgrx::{JsonB, PgSqlErrorCode, Uuid};
 use crate::raise::raise;
 
 use crate::clock::{self, pg_uuid};
-use crate::head::object;
+use crate::head::{has_event, object};
 use crate::ingest::apply::{self, Prepared, Record, Source};
 use crate::ingest::{check, lock_for_record};
 use crate::{session, table};
@@ -67,6 +67,9 @@ fn emit(
     // Whose the event is follows from the row; for an entity without one, from the caller.
     let owner = lock_for_record(&table, entity_id).unwrap_or_else(|reject| refuse(&reject));
     event.tenant_id = table.tenant.as_ref().and(owner.or(event.tenant_id));
+    if Spi::connect(|client| has_event(client, entity_type, entity_id, id)) {
+        refuse(&Reject::new(Code::Conflict, format!("{entity_type} {entity_id:?} has an event with the id {id}")));
+    }
     // After the lock: later than all that happened to the entity before.
     let occurred_at = clock::now();
     if apply.unwrap_or(false) {

@@ -69,6 +69,13 @@ pub(crate) fn latest_position(client: &SpiClient<'_>, entity: &Entity) -> i64 {
     .unwrap_or(0)
 }
 
+/// Whether an entity has an event with this id, in whatever tenant.
+pub(crate) fn has_event(client: &SpiClient<'_>, entity_type: &str, entity_id: &str, id: uuid::Uuid) -> bool {
+    let sql = "select 1 from headwater.event where entity_type = $1 and entity_id = $2 and id = $3 limit 1";
+    let arguments = [entity_type.into(), entity_id.into(), crate::clock::pg_uuid(id).into()];
+    read_once(client, sql, &arguments).next().is_some()
+}
+
 /// What an entity's fold is made of: its baseline and the events above it, up to and including `as_of`.
 pub(crate) fn fold_of(
     client: &SpiClient<'_>,

@@ -29,6 +29,8 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// Its type, qualified, with modifier: what a text is cast to.
     pub(crate) sql_type: String,
+    /// The type beneath its domains: to cast to it runs no code of the domain's owner.
+    pub(crate) base_type: String,
     /// How its values become JSON.
     pub(crate) form: Form,
     /// Its type is json or jsonb.
@@ -44,7 +46,7 @@ const COLUMNS_PER_OBJECT: usize = 50;
 
 impl Column {
     /// Describes a column by its type.
-    pub(crate) fn new(name: String, type_oid: Oid, sql_type: String, builtin: bool) -> Self {
+    pub(crate) fn new(name: String, type_oid: Oid, sql_type: String, base_type: String, builtin: bool) -> Self {
         // SAFETY: catalog look-ups; both accept any type's OID.
         let (base, element) = unsafe {
             let base = pg_sys::getBaseType(type_oid);
@@ -62,6 +64,7 @@ impl Column {
         Self {
             name,
             sql_type,
+            base_type,
             form,
             is_json: matches!(base, pg_sys::JSONOID | pg_sys::JSONBOID),
             equality_is_identity: matches!(

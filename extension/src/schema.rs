@@ -33,7 +33,8 @@ extension_sql_file!("../../sql/capture.sql", name = "capture", requires = ["lock
 extension_sql_file!("../../sql/attach_capture.sql", name = "attach_capture", requires = ["capture"]);
 extension_sql_file!("../../sql/grant_client.sql", name = "grant_client", requires = ["attach_capture"]);
 extension_sql_file!("../../sql/write_baselines.sql", name = "write_baselines", requires = ["grant_client"]);
-extension_sql_file!("../../sql/enable_table.sql", name = "enable_table", requires = ["write_baselines"]);
+extension_sql_file!("../../sql/reconcile.sql", name = "reconcile", requires = ["write_baselines"]);
+extension_sql_file!("../../sql/enable_table.sql", name = "enable_table", requires = ["reconcile"]);
 extension_sql_file!("../../sql/enable.sql", name = "enable", requires = ["enable_table"]);
 extension_sql_file!("../../sql/disable.sql", name = "disable", requires = ["enable"]);
 extension_sql_file!("../../sql/publish.sql", name = "publish", requires = ["disable"]);

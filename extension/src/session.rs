@@ -10,10 +10,25 @@ use crate::raise::raise;
 
 use crate::settings::Settings;
 
+/// The role under which events are applied if nobody names another.
+pub(crate) const DEFAULT_ROLE: &str = "headwater_client";
+
 /// The role that called from outside: what `current_role` was before any security definer function.
+///
+/// An error within ANALYZE, REINDEX and the like: there Postgres runs functions of a table's owner in a superuser's
+/// session, and that superuser calls nothing.
 pub(crate) fn caller() -> Oid {
-    // SAFETY: reads a variable of the backend.
-    unsafe { pg_sys::GetOuterUserId() }
+    // SAFETY: both read variables of the backend.
+    unsafe {
+        if pg_sys::InSecurityRestrictedOperation() {
+            raise(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "headwater's functions cannot be called within a security-restricted operation",
+                "An index expression or a materialized view calls one of them.",
+            );
+        }
+        pg_sys::GetOuterUserId()
+    }
 }
 
 #[pg_extern(sql = false)]

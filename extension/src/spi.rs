@@ -1,6 +1,7 @@
 //! SQL from within the backend: statements whose plan is kept, and attempts that can fail without the transaction.
 
 use std::cell::OnceCell;
+use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
 use pgrx::datum::DatumWithOid;
@@ -35,6 +36,28 @@ impl Statement {
 /// on a standby. Once it has written, the query sees what was committed until now.
 pub(crate) fn read_once<'c>(client: &SpiClient<'c>, sql: &str, args: &[DatumWithOid<'_>]) -> SpiTupleTable<'c> {
     client.select(sql, None, args).expect("the query is ours")
+}
+
+/// The jsonb that a query gives, as of this moment: whatever snapshot the transaction has, what was committed by now is
+/// seen. For what must not be out of date, as the registry. `None` where the query gives no row, or null.
+pub(crate) fn latest(_client: &SpiClient<'_>, sql: &str) -> Option<serde_json::Value> {
+    let sql = CString::new(sql).expect("names hold no NUL");
+    // SAFETY: connected to SPI, as the client shows. Read-only, so that SPI uses the snapshot just pushed. An error
+    // ends the (sub)transaction, which pops it.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let done = pg_sys::SPI_execute(sql.as_ptr(), true, 1);
+        pg_sys::PopActiveSnapshot();
+        if done != pg_sys::SPI_OK_SELECT.cast_signed() || pg_sys::SPI_processed == 0 {
+            return None;
+        }
+        let found = pg_sys::SPI_tuptable;
+        let mut is_null = false;
+        let datum = pg_sys::SPI_getbinval(*(*found).vals, (*found).tupdesc, 1, &raw mut is_null);
+        let value = pgrx::JsonB::from_datum(datum, is_null).map(|json| json.0);
+        pg_sys::SPI_freetuptable(found);
+        value.filter(|value| !value.is_null())
+    }
 }
 
 /// Runs a statement once.

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use headwater_model::rules::Rules;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_literal};
-use pgrx::{JsonB, PgSqlErrorCode};
 
 use crate::raise::raise;
 
 use crate::ingest::unseen::KeyIndex;
 use crate::render::{self, Column};
-use crate::spi::Statement;
+use crate::spi::{Statement, latest};
 
 /// An enabled table, or a partition of one.
 pub(crate) struct Table {
@@ -138,34 +138,37 @@ pub(crate) fn of_entity(entity_type: &str) -> Option<Rc<Table>> {
 /// Reads an entity's registry entry, and the columns of its table or of the partition `member`.
 fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
     Spi::connect(|client| {
-        let entry = crate::spi::read_once(
+        // A disabled table's triggers go in the same transaction; those that still fire are in it.
+        let entry = latest(
             client,
-            "select c.oid, e.key_columns, e.tenant_column, e.user_column, e.excluded, e.rules, e.schema_version, e.backfilled
-             from headwater.entity e join pg_catalog.pg_class c on c.oid = e.relation
-             where e.entity_type = $1 and (e.enabled or $2)",
-            // A disabled table's triggers go in the same transaction; those that still fire are in it.
-            &[entity_type.into(), member.is_some().into()],
-        )
-        .next()?;
-        let get = "the columns of the registry are known";
-        let key: Vec<String> = entry.get(2).expect(get)?;
-        let tenant: Option<String> = entry.get(3).expect(get);
-        let user: Option<String> = entry.get(4).expect(get);
-        let excluded: Vec<String> = entry.get(5).expect(get)?;
-        let rules: JsonB = entry.get(6).expect(get)?;
-        let relid = member.or(entry.get(1).expect(get))?;
-        let (columns, generated) = columns(client, relid);
-        let named = |name: &String| columns.iter().find(|column| column.name == *name).cloned();
-        let reserved =
-            |name: &String| key.contains(name) || tenant.as_ref() == Some(name) || user.as_ref() == Some(name);
-        let shared: Vec<_> = columns.iter().filter(|column| !excluded.contains(&column.name)).cloned().collect();
+            &format!(
+                "select pg_catalog.to_jsonb(e) || pg_catalog.jsonb_build_object('relation', c.oid::int8)
+                 from headwater.entity e join pg_catalog.pg_class c on c.oid = e.relation
+                 where e.entity_type = {} and (e.enabled or {})",
+                quote_literal(entity_type),
+                member.is_some(),
+            ),
+        )?;
+        let entry: Entry = serde_json::from_value(entry).expect("the columns of the registry are known");
+        let relid = member.unwrap_or_else(|| Oid::from(entry.relation));
+        let Description { name, columns, generated } = columns(client, relid)?;
+        let named = |name: &String| {
+            let column = columns.iter().find(|column| column.name == *name);
+            column.cloned().unwrap_or_else(|| lost(entity_type, name))
+        };
+        let reserved = |name: &String| {
+            entry.key_columns.contains(name)
+                || entry.tenant_column.as_ref() == Some(name)
+                || entry.user_column.as_ref() == Some(name)
+        };
+        let shared: Vec<_> = columns.iter().filter(|column| !entry.excluded.contains(&column.name)).cloned().collect();
         Some(Table {
             relid,
-            name: qualified_name(client, relid),
+            name,
             entity_type: entity_type.to_owned(),
-            key: key.iter().map(|name| named(name).unwrap_or_else(|| lost(entity_type, name))).collect(),
-            tenant: tenant.as_ref().map(|name| named(name).unwrap_or_else(|| lost(entity_type, name))),
-            user: user.as_ref().map(|name| named(name).unwrap_or_else(|| lost(entity_type, name))),
+            key: entry.key_columns.iter().map(named).collect(),
+            tenant: entry.tenant_column.as_ref().map(named),
+            user: entry.user_column.as_ref().map(named),
             settable: shared
                 .iter()
                 .map(|column| column.name.clone())
@@ -173,13 +176,26 @@ fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
                 .collect(),
             columns: shared,
             generated,
-            rules: Rules::parse(&rules.0).expect("enable has checked the rules"),
-            schema_version: entry.get(7).expect(get)?,
-            backfilled: entry.get(8).expect(get)?,
+            rules: Rules::parse(&entry.rules).expect("enable has checked the rules"),
+            schema_version: entry.schema_version,
+            backfilled: entry.backfilled,
             key_indexes: OnceCell::new(),
             statements: RefCell::default(),
         })
     })
+}
+
+/// A row of `headwater.entity`.
+#[derive(serde::Deserialize)]
+struct Entry {
+    relation: u32,
+    key_columns: Vec<String>,
+    tenant_column: Option<String>,
+    user_column: Option<String>,
+    excluded: Vec<String>,
+    rules: serde_json::Value,
+    schema_version: i32,
+    backfilled: bool,
 }
 
 /// A column that makes up the entity is gone: better no change than one that no reader can place.
@@ -193,51 +209,68 @@ fn lost(entity_type: &str, column: &str) -> ! {
     )
 }
 
-/// The columns of a table, and the names of those that are generated.
-pub(crate) fn columns(client: &SpiClient<'_>, relid: Oid) -> (Vec<Column>, Vec<String>) {
-    let rows = crate::spi::read_once(
-        client,
-        "select a.attname::text, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod),
-                b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and b.typtype <> 'c',
-                a.attgenerated <> '' or a.attidentity = 'a'
-         from pg_catalog.pg_attribute a
-         join pg_catalog.pg_type t on t.oid = a.atttypid
-         cross join lateral (
-           with recursive base as (
-             select t.oid, t.typtype, t.typbasetype, t.typnamespace
-             union all
-             select u.oid, u.typtype, u.typbasetype, u.typnamespace from base join pg_catalog.pg_type u on u.oid = base.typbasetype
-           )
-           select base.typtype, base.typnamespace from base where base.typbasetype = 0
-         ) b
-         where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-         order by a.attnum",
-        &[relid.into()],
-    );
-    let mut generated = Vec::new();
-    let columns = rows
-        .map(|row| {
-            let get = "the catalog's columns are not null";
-            let name: String = row.get(1).expect(get).expect(get);
-            if row.get(5).expect(get).expect(get) {
-                generated.push(name.clone());
-            }
-            let type_oid: Oid = row.get(2).expect(get).expect(get);
-            Column::new(name, type_oid, row.get(3).expect(get).expect(get), row.get(4).expect(get).expect(get))
-        })
-        .collect();
-    (columns, generated)
+/// What the catalog says of a table.
+pub(crate) struct Description {
+    /// Its name, qualified and quoted.
+    name: String,
+    pub(crate) columns: Vec<Column>,
+    /// The names of those that nobody sets.
+    generated: Vec<String>,
 }
 
-fn qualified_name(client: &SpiClient<'_>, relid: Oid) -> String {
-    crate::spi::read_once(
+/// Looks a table up in the catalog; `None` if it is gone.
+pub(crate) fn columns(client: &SpiClient<'_>, relid: Oid) -> Option<Description> {
+    #[derive(serde::Deserialize)]
+    struct Attribute {
+        name: String,
+        type_oid: u32,
+        sql_type: String,
+        base_type: String,
+        builtin: bool,
+        generated: bool,
+    }
+    let name = latest(
         client,
-        "select pg_catalog.format('%I.%I', n.nspname, c.relname)
-         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1",
-        &[relid.into()],
-    )
-    .first()
-    .get_one()
-    .expect("one column")
-    .expect("the table is locked by the statement that we are part of")
+        &format!(
+            "select pg_catalog.to_jsonb(pg_catalog.format('%I.%I', n.nspname, c.relname))
+             from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+             where c.oid = {}",
+            relid.to_u32()
+        ),
+    )?;
+    // `-1`: no modifier. (format_type(bpchar, null) would be character(1).)
+    let attributes = latest(
+        client,
+        &format!(
+            "select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+               'name', a.attname, 'type_oid', a.atttypid::int8,
+               'sql_type', pg_catalog.format_type(a.atttypid, a.atttypmod), 'base_type', pg_catalog.format_type(b.oid, -1),
+               'builtin', b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and b.typtype <> 'c',
+               'generated', a.attgenerated <> '' or a.attidentity = 'a') order by a.attnum)
+             from pg_catalog.pg_attribute a
+             join pg_catalog.pg_type t on t.oid = a.atttypid
+             cross join lateral (
+               with recursive base as (
+                 select t.oid, t.typtype, t.typbasetype, t.typnamespace
+                 union all
+                 select u.oid, u.typtype, u.typbasetype, u.typnamespace
+                 from base join pg_catalog.pg_type u on u.oid = base.typbasetype
+               )
+               select base.oid, base.typtype, base.typnamespace from base where base.typbasetype = 0
+             ) b
+             where a.attrelid = {} and a.attnum > 0 and not a.attisdropped",
+            relid.to_u32()
+        ),
+    );
+    let attributes: Vec<Attribute> = attributes
+        .map(|attributes| serde_json::from_value(attributes).expect("the query names these members"))
+        .unwrap_or_default();
+    Some(Description {
+        name: name.as_str().expect("a text").to_owned(),
+        generated: attributes.iter().filter(|a| a.generated).map(|a| a.name.clone()).collect(),
+        columns: attributes
+            .into_iter()
+            .map(|a| Column::new(a.name, Oid::from(a.type_oid), a.sql_type, a.base_type, a.builtin))
+            .collect(),
+    })
 }

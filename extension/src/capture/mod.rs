@@ -11,6 +11,7 @@
 pub(crate) mod own_write;
 mod statements;
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use headwater_model::clock::Micros;
@@ -23,6 +24,15 @@ use crate::clock;
 use crate::settings::{self, Settings};
 use crate::table::{self, Table};
 use own_write::Operation;
+
+thread_local! {
+    static RECORDED: Cell<i64> = const { Cell::new(0) };
+}
+
+/// How many events this backend has captured so far.
+pub(crate) fn recorded() -> i64 {
+    RECORDED.get()
+}
 
 #[pg_trigger(sql = false)]
 fn capture<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, PgTriggerError> {
@@ -90,7 +100,9 @@ impl Fired<'_, '_, '_> {
         let arguments: [DatumWithOid<'_>; 3] =
             [clock::timestamp(self.occurred_at).into(), self.user.clone().into(), own.into()];
         let recorded = self.table.statement(name, || sql(self.table)).run(self.client, &arguments).len();
-        i64::try_from(recorded).expect("fewer rows than a statement can change")
+        let recorded = i64::try_from(recorded).expect("fewer rows than a statement can change");
+        RECORDED.set(RECORDED.get() + recorded);
+        recorded
     }
 
     /// Until a table is backfilled, a row's first change writes its baseline.

@@ -149,7 +149,8 @@ pub(super) fn baseline(table: &Table, source: Source) -> String {
     format!(
         "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state)
          select {entity}, {entity_id}, {tenant}, {state} from {from}
-         where not exists (select from headwater.event e where e.entity_type = {entity} and e.entity_id = {entity_id})
+         where not exists (select from headwater.event e where e.entity_type = {entity} and e.entity_id = {entity_id}
+                           and e.tenant_id is not distinct from {tenant} and e.applies)
          on conflict do nothing",
         entity = table.entity_literal(),
         tenant = table.tenant_of("o"),

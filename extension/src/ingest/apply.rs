@@ -12,6 +12,7 @@ use std::rc::Rc;
 use headwater_model::clock::Micros;
 use headwater_model::event::{Code, NewEvent, Reject, StoredEvent, id_behind, id_of_fill};
 use headwater_model::fold::{self, State};
+use headwater_model::rules::{Rule, Rules};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 use super::Arrived;
 use super::outcome::Rejection;
 use super::row;
+use crate::capture;
 use crate::clock::{self, pg_uuid};
 use crate::custom::Runner;
 use crate::head::{self, Entity, Folded, Order};
@@ -69,7 +71,7 @@ impl Prepared {
         Self { table, tenant, user_id, occurred_at, source: Source::Sql, event, arrived: None }
     }
 
-    fn entity(&self) -> Entity {
+    pub(super) fn entity(&self) -> Entity {
         Entity {
             entity_type: self.event.entity_type.clone(),
             entity_id: self.event.entity_id.clone(),
@@ -111,7 +113,8 @@ impl Prepared {
 
 /// Applies all of the events or none. A transient failure is raised: the whole batch is to be sent again.
 pub(super) fn attempt(events: &[&Prepared], role: Oid, claims: &str) -> Result<(), Rejection> {
-    match spi::attempt(|| apply(events, role, Some(claims)), Result::is_ok) {
+    let work = || apply(events, role, Some(claims)).inspect(|()| check_constraints(role, claims));
+    match spi::attempt(work, Result::is_ok) {
         Ok(applied) => applied.map_err(Rejection::of),
         Err(error) => Err(rejection(error)),
     }
@@ -135,12 +138,15 @@ pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Re
         made_by_the_table.extend(entity.apply(role, claims)?);
     }
     Spi::connect_mut(|client| record(client, &made_by_the_table));
-    // Deferred constraints and triggers judge now, while a violation can still be laid at these events' door.
-    let _acting = ActingAs::role(role, claims);
+    Ok(())
+}
+
+/// Deferred constraints and triggers judge now, while a violation can still be laid at these events' door.
+fn check_constraints(role: Oid, claims: &str) {
+    let _acting = ActingAs::role(role, Some(claims));
     Spi::connect_mut(|client| {
         run_once(client, "set constraints all immediate", &[]);
     });
-    Ok(())
 }
 
 /// An entity under its lock, with the events that came for it.
@@ -220,23 +226,51 @@ impl Touched<'_> {
 
     /// Brings the row to the state that it has with the new events; returns what the table itself made of it, as events.
     fn apply(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
-        let runner = Runner::Role(role, claims);
         self.events.sort_by_key(|event| event.order());
         let events = std::mem::take(&mut self.events);
-        if self.head.is_some_and(|head| events[0].order() <= head) {
-            // Late. The new events are in the table already.
-            let (baseline, mut all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
-            return self.write(head::fold(baseline, &mut all, &self.table.rules, runner), &events, role, claims);
-        }
         let mut made = Vec::new();
+        let mut left = &events[..];
         // One write for each event, so that constraints and policies judge each; but one for those of the same instant,
         // among which what the table made of the first could sort behind the second.
         for step in events.chunk_by(|a, b| a.occurred_at == b.occurred_at) {
+            if self.head.is_some_and(|head| step[0].order() <= head) {
+                Spi::connect_mut(|client| record(client, &std::mem::take(&mut made)));
+                return self.fold_anew(left, role, claims);
+            }
             let mut new: Vec<_> = step.iter().map(|event| event.stored()).collect();
-            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules, runner);
+            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules, Runner::Role(role, claims));
+            let captured_before = capture::recorded();
             made.extend(self.write(folded, step, role, claims)?);
+            left = &left[step.len()..];
+            if capture::recorded() != captured_before && !left.is_empty() {
+                // Triggers of the user's have changed rows, perhaps this one again.
+                self.look_again(role, claims)?;
+            }
         }
         Ok(made)
+    }
+
+    /// For events that come late: the state from the beginning. They are in the table already.
+    fn fold_anew(&mut self, events: &[&Prepared], role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
+        let (baseline, mut all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
+        let folded = head::fold(baseline, &mut all, &self.table.rules, Runner::Role(role, claims));
+        let deleted = || all.iter().any(|event| ends(event, &self.table.rules));
+        if folded.state.is_none() && self.row.is_some() && !deleted() {
+            // A row is never deleted because its history does not reach back to its beginning.
+            let reason = "the entity's history does not explain its row; an operator can mend that: headwater.check()";
+            return Err(Reject::new(Code::ConstraintViolation, reason));
+        }
+        self.write(folded, events, role, claims)
+    }
+
+    /// Reads row and head anew.
+    fn look_again(&mut self, role: Oid, claims: Option<&str>) -> Result<(), Reject> {
+        let Entity { entity_type, entity_id, tenant } = &self.entity;
+        let ids = std::slice::from_ref(entity_id);
+        self.row = row::lock(&self.table, tenant.as_deref(), ids, role, claims)?.remove(entity_id);
+        let heads = Spi::connect(|client| head::heads(client, entity_type, tenant.as_deref(), ids));
+        self.head = self.head.max(heads.into_iter().flatten().next());
+        Ok(())
     }
 
     /// Writes the row. Afterwards `row` and `head` are what they are with `events`, the newest last.
@@ -289,6 +323,12 @@ impl Touched<'_> {
             applies: true,
         }
     }
+}
+
+/// Whether an event can end its entity.
+fn ends(event: &StoredEvent, rules: &Rules) -> bool {
+    let custom = |rule: &Rule| matches!(rule, Rule::Delete | Rule::Custom { .. });
+    if event.captured { event.name == "deleted" } else { rules.get(&event.name).is_some_and(custom) }
 }
 
 /// A row of the event table, but for its position and `recorded_at`.

@@ -6,9 +6,6 @@ use serde_json::Value;
 
 use crate::session;
 
-/// The role under which events are applied if the claims name none.
-const DEFAULT_ROLE: &str = "headwater_client";
-
 /// The caller of ingest.
 pub(super) struct Identity {
     /// `sub`
@@ -30,7 +27,7 @@ impl Identity {
             user: text("sub"),
             tenant: text("tenant_id"),
             trusted: claims.get("trusted").and_then(Value::as_bool).unwrap_or(false),
-            role: session::role_open_to_caller(role.as_deref().unwrap_or(DEFAULT_ROLE)),
+            role: session::role_open_to_caller(role.as_deref().unwrap_or(session::DEFAULT_ROLE)),
             claims: claims.to_string(),
         }
     }

@@ -32,7 +32,7 @@ use crate::table::{self, Table};
 use apply::{Prepared, Source};
 use identity::Identity;
 use outcome::{Judged, Outcome, Rejection};
-use receipts::Receipts;
+use receipts::{Receipts, Reserved};
 
 /// An event on its way through ingest.
 pub(crate) struct Arrived {
@@ -67,13 +67,17 @@ fn ingest(events: JsonB, claims: JsonB) -> JsonB {
     let mut outcome = Outcome::default();
 
     let arrived = receive(events, &identity, &mut outcome);
-    let (judged_before, new) = Receipts::reserve(arrived);
-    outcome.extend(judged_before);
+    let Reserved { judged, new, twins } = Receipts::reserve(arrived);
+    outcome.extend(judged);
 
     let (prepared, refused) = prepare(new, &identity);
     let judged = judge(prepared, &identity).into_iter().chain(refused).collect::<Vec<_>>();
-    Receipts::settle(&judged);
+    Receipts::settle(&judged, &identity.claims);
     outcome.extend(judged);
+    for (twin, first) in twins {
+        let verdict = outcome.of(first);
+        outcome.add(Judged::as_before(&twin, verdict));
+    }
     JsonB(outcome.into_json())
 }
 
@@ -172,6 +176,8 @@ const MAX_TRIES: usize = 5;
 
 /// The whole batch at once; if anything is wrong with it, event by event.
 fn judge(mut prepared: Vec<Prepared>, identity: &Identity) -> Vec<Judged> {
+    // One order of locks for all, also when each event is tried alone.
+    prepared.sort_by_cached_key(|one| (one.entity(), one.arrived.as_ref().map(|arrived| arrived.index)));
     let attempt = |events: &[&Prepared]| apply::attempt(events, identity.role, &identity.claims);
     let at_once = prepared.len() > 1 && attempt(&prepared.iter().collect::<Vec<_>>()).is_ok();
     let judge = |one: &mut Prepared| {

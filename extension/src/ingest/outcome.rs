@@ -87,6 +87,13 @@ impl Outcome {
         self.0.extend(judged);
     }
 
+    /// The verdict of an event that has one.
+    pub(super) fn of(&self, id: uuid::Uuid) -> Option<Map<String, Value>> {
+        let id = id.to_string();
+        let judged = self.0.iter().find(|judged| judged.id.as_ref() == Some(&id));
+        judged.and_then(|judged| judged.rejected.clone())
+    }
+
     /// `{"accepted": [id…], "rejected": [{id, index, code, reason, …}]}`
     pub(super) fn into_json(mut self) -> Value {
         self.0.sort_by_key(|judged| judged.index);

@@ -31,6 +31,16 @@ pub(super) fn digest(event: &NewEvent) -> Vec<u8> {
 /// The table `headwater.receipt`.
 pub(super) struct Receipts;
 
+/// What [`Receipts::reserve`] sorts a batch into.
+pub(super) struct Reserved {
+    /// Judged before, or at odds with what was.
+    pub(super) judged: Vec<Judged>,
+    /// To be judged now.
+    pub(super) new: Vec<Arrived>,
+    /// Retries of one of the others under another id, with that other's id: its verdict is theirs.
+    pub(super) twins: Vec<(Arrived, uuid::Uuid)>,
+}
+
 /// An earlier verdict.
 struct Earlier {
     digest: Vec<u8>,
@@ -43,30 +53,33 @@ type ByKey = HashMap<(Option<String>, String), Earlier>;
 impl Receipts {
     /// Sorts out the events that were judged before. The others get a receipt that says "accepted" until
     /// [`Receipts::settle`] knows better; who sends the same ones meanwhile waits for this transaction.
-    pub(super) fn reserve(mut arrived: Vec<Arrived>) -> (Vec<Judged>, Vec<Arrived>) {
+    pub(super) fn reserve(arrived: Vec<Arrived>) -> Reserved {
         let mut judged = Vec::new();
-        let mut new = Vec::new();
-        // A batch that holds an event twice: the second is a retry of the first, in the batch's order.
+        let mut new: Vec<Arrived> = Vec::new();
+        // A batch that holds an event twice, by its id or by its key: the second is a retry of the first.
         let mut twins = Vec::new();
-        let mut first_of: HashMap<(Option<String>, uuid::Uuid), Vec<u8>> = HashMap::new();
-        arrived.sort_by_key(|one| one.index);
+        let mut first_by_id = HashMap::new();
+        let mut first_by_key = HashMap::new();
         for one in arrived {
-            let name = (one.event.tenant_id.clone(), one.event.id);
-            match first_of.get(&name) {
+            let id = (one.event.tenant_id.clone(), one.event.id);
+            let key = one.event.idempotency_key.clone().map(|key| (one.event.tenant_id.clone(), key));
+            let first = first_by_id.get(&id).or_else(|| first_by_key.get(key.as_ref()?)).copied();
+            match first {
                 None => {
-                    first_of.insert(name, one.digest.clone());
+                    first_by_id.insert(id, new.len());
+                    first_by_key.extend(key.map(|key| (key, new.len())));
                     new.push(one);
                 }
-                Some(digest) if *digest == one.digest => twins.push(one),
-                Some(_) => judged.push(conflict(&one)),
+                Some(first) if new[first].digest != one.digest => judged.push(conflict(&one)),
+                // The answer names each id once.
+                Some(first) if new[first].event.id == one.event.id => {}
+                Some(first) => twins.push((one, new[first].event.id)),
             }
         }
-        // A twin's answer is its first's; the answer names each id once.
-        drop(twins);
 
         let reserved = insert(&mut new);
         if reserved.len() == new.len() {
-            return (judged, new);
+            return Reserved { judged, new, twins };
         }
         let (earlier, unjudged): (Vec<_>, Vec<_>) =
             new.into_iter().partition(|one| !reserved.contains(&(one.event.tenant_id.clone(), one.event.id)));
@@ -81,11 +94,11 @@ impl Receipts {
                 _ => conflict(one),
             });
         }
-        (judged, unjudged)
+        Reserved { judged, new: unjudged, twins }
     }
 
     /// Writes the rejects into their receipts and among the dead letters.
-    pub(super) fn settle(judged: &[Judged]) {
+    pub(super) fn settle(judged: &[Judged], claims: &str) {
         let rejected: Vec<_> =
             judged.iter().filter_map(|judged| judged.rejected.as_ref().zip(judged.arrived.as_ref())).collect();
         if rejected.is_empty() {
@@ -110,11 +123,11 @@ impl Receipts {
             );
             run_once(
                 client,
-                "insert into headwater.rejected_event (id, tenant_id, code, reason, event)
-                 select u.id, u.tenant_id, u.code, u.reason, u.event::jsonb
+                "insert into headwater.rejected_event (id, tenant_id, code, reason, event, claims)
+                 select u.id, u.tenant_id, u.code, u.reason, u.event::jsonb, $6::jsonb
                  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) u (id, tenant_id, code, reason, event)
                  on conflict do nothing",
-                &[ids.into(), tenants.into(), codes.into(), reasons.into(), events.into()],
+                &[ids.into(), tenants.into(), codes.into(), reasons.into(), events.into(), claims.into()],
             );
         });
     }

@@ -17,7 +17,7 @@ use super::unseen;
 use crate::capture::own_write::{self, Operation};
 use crate::head::{Entity, object};
 use crate::render;
-use crate::session::ActingAs;
+use crate::session::{self, ActingAs};
 use crate::spi::run_once;
 use crate::table::Table;
 
@@ -31,15 +31,19 @@ pub(super) fn lock(
     claims: Option<&str>,
 ) -> Result<HashMap<String, State>, Reject> {
     let keys = Keys::of(table, ids)?;
-    keys.require_canonical(table, ids)?;
+    {
+        let _acting = ActingAs::role(role, claims);
+        keys.require_canonical(table, ids)?;
+    }
     let mut rows = keys.lock(table, tenant, role, claims);
     let absent: Vec<String> = ids.iter().filter(|id| !rows.contains_key(*id)).cloned().collect();
     if !absent.is_empty() {
         lock_names(table, &absent);
         // Other transactions may be creating them, or have done so while we waited for their names.
         let keys = Keys::of(table, &absent)?;
-        unseen::wait_for_inserts(table, &keys);
+        unseen::wait_for_inserts(table, &keys, role, claims);
         rows.extend(keys.lock(table, tenant, role, claims));
+        keys.require_absent(table, tenant, &rows)?;
     }
     Ok(rows)
 }
@@ -48,7 +52,10 @@ pub(super) fn lock(
 pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<String>, Reject> {
     let ids = [entity_id.to_owned()];
     let keys = Keys::of(table, &ids)?;
-    keys.require_canonical(table, &ids)?;
+    {
+        let _acting = ActingAs::role(session::caller(), None);
+        keys.require_canonical(table, &ids)?;
+    }
     let sql = || {
         format!(
             "select {tenant} from {key_rows} join {name} t on {same_key} for update of t",
@@ -131,6 +138,32 @@ impl Keys {
         }
     }
 
+    /// A row of this tenant that the role does not see is not absent: an event for it would stand in its history.
+    fn require_absent(&self, table: &Table, tenant: Option<&str>, seen: &HashMap<String, State>) -> Result<(), Reject> {
+        let sql = || {
+            format!(
+                "select {entity_id} from {key_rows} join {name} t on {same_key}
+                 where {tenant} is not distinct from ${place}::text",
+                entity_id = table.entity_id("t"),
+                key_rows = key_rows(table),
+                name = table.name,
+                same_key = same_key(table),
+                tenant = table.tenant_of("t"),
+                place = self.0.len() + 1,
+            )
+        };
+        let there: Vec<String> = Spi::connect_mut(|client| {
+            let mut arguments = self.arguments();
+            arguments.push(tenant.into());
+            let rows = table.statement("require_absent", sql).run(client, &arguments);
+            rows.map(|row| row.get(1).expect("a text").expect("a key is not null")).collect()
+        });
+        match there.iter().find(|id| !seen.contains_key(*id)) {
+            Some(hidden) => Err(Reject::new(Code::Forbidden, format!("{hidden} may not be changed by this role"))),
+            None => Ok(()),
+        }
+    }
+
     fn lock(&self, table: &Table, tenant: Option<&str>, role: Oid, claims: Option<&str>) -> HashMap<String, State> {
         let sql = || {
             format!(
@@ -170,7 +203,7 @@ pub(super) fn key_rows(table: &Table) -> String {
         .key
         .iter()
         .zip(&names)
-        .map(|(column, name)| format!("u.{name}::{} as {}", column.sql_type, quote_identifier(&column.name)))
+        .map(|(column, name)| format!("u.{name}::{} as {}", column.base_type, quote_identifier(&column.name)))
         .collect();
     format!("(select {} from unnest({}) u ({})) k", typed.join(", "), arrays.join(", "), names.join(", "))
 }
@@ -275,7 +308,7 @@ impl Write<'_> {
     fn this_row(&self) -> String {
         let key = self.table.key.iter().enumerate();
         let same_key =
-            key.map(|(i, column)| format!("{} = ($2::text[])[{}]::{}", column.of("t"), i + 1, column.sql_type));
+            key.map(|(i, column)| format!("{} = ($2::text[])[{}]::{}", column.of("t"), i + 1, column.base_type));
         let same_tenant = format!("{} is not distinct from $3::text", self.table.tenant_of("t"));
         same_key.chain([same_tenant]).collect::<Vec<_>>().join(" and ")
     }

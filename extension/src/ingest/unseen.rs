@@ -11,14 +11,17 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::row::{Keys, key_rows};
+use crate::session::ActingAs;
 use crate::spi::read_once;
 use crate::table::Table;
 
 /// Waits until nobody is inserting a row with one of these keys any more.
-pub(super) fn wait_for_inserts(table: &Table, keys: &Keys) {
+pub(super) fn wait_for_inserts(table: &Table, keys: &Keys, role: Oid, claims: Option<&str>) {
     Spi::connect_mut(|client| {
         let indexes = key_indexes(client, table);
         let columns = table.key.len();
+        // What a client sent is read under the rights with which it is applied.
+        let _acting = ActingAs::role(role, claims);
         let statement = table.statement("typed keys", || format!("select k.* from {}", key_rows(table)));
         let mut rows = statement.run(client, &keys.arguments());
         while rows.next().is_some() {

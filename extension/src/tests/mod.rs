@@ -664,6 +664,22 @@ mod tests {
         assert_rows_equal_folds();
     }
 
+    /// A trigger that writes the row again, stamped later than the events that are still to come of the same batch.
+    #[pg_test]
+    fn a_batch_goes_on_from_what_triggers_made_of_the_row() {
+        orders();
+        run("create function again() returns trigger language plpgsql security definer as $$
+             begin update orders set table_number = table_number + 1 where id = new.id; return null; end $$;
+             create trigger again after insert on orders for each row execute function again()");
+        assert_accepted(&ingest(&[
+            event(1, "created", ORDER, 0, json!({"table_number": 1})),
+            event(2, "state_changed", ORDER, 1, json!({"status": "paid"})),
+            event(3, "created", ORDER, 2, json!({"table_number": 50})),
+        ]));
+        assert_eq!(rows("select table_number, status from orders"), json!([{"table_number": 2, "status": "paid"}]));
+        assert_rows_equal_folds();
+    }
+
     #[pg_test]
     fn late_events_take_their_place() {
         orders();
@@ -780,6 +796,130 @@ mod tests {
         ] {
             assert_eq!(failure(&format!("select headwater.emit({call})")).0, code, "{call}");
         }
+    }
+
+    /// An event that finds nothing to change, of another tenant or for history only, is no baseline.
+    #[pg_test]
+    fn a_row_is_not_lost_for_want_of_its_baseline() {
+        run("create table t (id int primary key, tenant text, n int, m int); insert into t values (1, 'a', 1, 1), (2, 'a', 2, 2);
+             select headwater.enable('t', tenant_column => 'tenant', events => array['created', 'moved'], backfill => false)");
+        let moved = |n: u32, tenant: &str, id: &str, payload: Value| {
+            let mut moved = event(n, "", id, 0, payload);
+            moved["entity_type"] = json!("t");
+            moved["event_type"] = json!("t.moved");
+            moved["tenant_id"] = json!(tenant);
+            moved
+        };
+        assert_accepted(&ingest(&[moved(1, "b", "1", json!({"n": 5}))]));
+        run("select headwater.emit('t.noted', '2')");
+        run("update t set n = n + 100");
+        assert_accepted(&ingest(&[moved(2, "a", "1", json!({"m": 7})), moved(3, "a", "2", json!({"m": 7}))]));
+        assert_eq!(
+            rows("select id, n, m from t order by id"),
+            json!([{"id": 1, "n": 101, "m": 7}, {"id": 2, "n": 102, "m": 7}])
+        );
+    }
+
+    #[pg_test]
+    fn a_row_that_a_policy_hides_is_not_absent() {
+        run("create table doc (id int primary key, owner text, body text); alter table doc enable row level security;
+             create policy own on doc to headwater_client using (owner = current_setting('request.jwt.claims', true)::jsonb ->> 'sub') with check (true);
+             select headwater.enable('doc', user_column => 'owner', events => array['created', 'edited']);
+             insert into doc values (1, 'alice', 'by alice')");
+        let edited = |n: u32, second: u32, body: &str| {
+            let mut edited = event(n, "", "1", second, json!({"body": body}));
+            edited["entity_type"] = json!("doc");
+            edited["event_type"] = json!("doc.edited");
+            edited.as_object_mut().expect("an object").remove("tenant_id");
+            edited
+        };
+        assert_eq!(
+            codes(&ingest_as(r#"{"sub": "mallory"}"#, &[edited(1, 0, "by mallory")])),
+            [(0, "forbidden".to_owned())]
+        );
+        assert_accepted(&ingest_as(r#"{"sub": "alice"}"#, &[edited(2, 1, "late")]));
+        assert_eq!(one::<String>("select body from doc").as_deref(), Some("by alice"));
+    }
+
+    #[pg_test]
+    fn what_changed_while_capture_was_off_is_recorded_when_it_is_on_again() {
+        orders();
+        run(&format!(
+            "insert into orders (id, tenant_id, table_number) values ('{ORDER}', 'a', 1), (gen_random_uuid(), 'a', 2)"
+        ));
+        run("select headwater.disable('orders')");
+        run(&format!(
+            "update orders set table_number = 99 where id = '{ORDER}'; delete from orders where table_number = 2; insert into orders (tenant_id) values ('a')"
+        ));
+        run("select headwater.enable('orders')");
+        assert_rows_equal_folds();
+        assert_accepted(&ingest(&[event(1, "state_changed", ORDER, 0, json!({"status": "late"}))]));
+        assert_eq!(
+            rows("select table_number from orders where table_number is not null"),
+            json!([{"table_number": 99}])
+        );
+        assert_eq!(one::<i64>("select count(*) from orders"), Some(2));
+        run("alter table orders disable trigger headwater_update");
+        run("update orders set table_number = 100 where table_number = 99");
+        run("select headwater.enable('orders')");
+        assert_rows_equal_folds();
+    }
+
+    #[pg_test]
+    fn no_code_of_a_tables_owner_runs_as_the_extensions_owner() {
+        run("create role mallory; grant create on schema public to mallory; create table heard (who text); grant insert on heard to public;
+             set local role mallory;
+             create function public.evil(text) returns boolean language plpgsql as
+               $$ begin insert into public.heard values (current_user); return true; end $$;
+             create domain public.evil_key as text check (public.evil(value));
+             create table public.dom (id public.evil_key primary key, n int);
+             reset role; grant usage on schema public to headwater_client;
+             select headwater.enable('dom', events => array['created', 'moved'])");
+        let mut created = event(1, "", "k", 0, json!({"n": 1}));
+        created["entity_type"] = json!("dom");
+        created["event_type"] = json!("dom.created");
+        assert_accepted(&ingest(&[created.clone()]));
+        created["id"] = json!("0190a0a0-0000-7000-8000-000000000002");
+        created["event_type"] = json!("dom.moved");
+        assert_accepted(&ingest(&[created]));
+        run("update dom set n = 3; select headwater.emit('dom.noted', 'k')");
+        assert_eq!(rows("select distinct who from heard where who not in ('headwater_client')"), json!([]));
+
+        run("create table bait (x int);
+             create function public.idx(x int) returns int immutable language plpgsql as $$ begin perform headwater.enable('bait'); return x; end $$;
+             insert into bait values (1); alter table bait owner to mallory; grant headwater_admin to mallory");
+        let (code, message, _) = failure("create index on bait (public.idx(x))");
+        assert!(code == "42501" && message.contains("security-restricted"), "{code} {message}");
+    }
+
+    #[pg_test]
+    fn an_emitted_event_defers_to_its_transaction_and_has_an_id_of_its_own() {
+        orders();
+        run(&format!("insert into orders (id, tenant_id) values ('{ORDER}', 'a')"));
+        run("create table parent (id int primary key); create table child (id int references parent deferrable initially deferred);
+             insert into child values (1)");
+        run(&format!(
+            "select headwater.emit('order.state_changed', '{ORDER}', '{{\"status\": \"paid\"}}', apply => true)"
+        ));
+        run("insert into parent values (1); set constraints all immediate");
+        let emit =
+            format!("select headwater.emit('order.noted', '{ORDER}', id => '0190a0a0-0000-7000-8000-000000000001')");
+        run(&emit);
+        let (_, message, _) = failure(&emit);
+        assert!(message.contains("has an event with the id"), "{message}");
+    }
+
+    #[pg_test]
+    fn an_event_twice_in_a_batch_by_its_key_has_one_verdict() {
+        orders();
+        let twins = |name: &str| {
+            let (mut first, mut second) = (event(1, name, ORDER, 0, json!({})), event(2, name, ORDER, 0, json!({})));
+            first["idempotency_key"] = json!(name);
+            second["idempotency_key"] = json!(name);
+            ingest(&[first, second])
+        };
+        let refused = twins("eaten");
+        assert_eq!(codes(&refused), [(0, "unknown_event_type".to_owned()), (1, "unknown_event_type".to_owned())]);
     }
 
     #[pg_test]
