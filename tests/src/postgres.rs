@@ -51,9 +51,14 @@ impl Postgres {
 
     /// The extension and the streamer's role, with no more rights than it needs.
     pub async fn install(&self) {
+        self.sql("create extension headwater").await;
+        self.make_streamer_role().await;
+    }
+
+    /// The streamer's role, where the extension is.
+    pub async fn make_streamer_role(&self) {
         self.sql(&format!(
-            "create extension headwater;
-             create role {STREAMER_ROLE} login replication password '{STREAMER_PASSWORD}';
+            "create role {STREAMER_ROLE} login replication password '{STREAMER_PASSWORD}';
              grant headwater_writer to {STREAMER_ROLE};"
         ))
         .await;

@@ -4,6 +4,7 @@
 mod batch;
 mod convergence;
 mod crash;
+mod dump;
 mod hostile;
 mod load;
 mod open_transaction;
