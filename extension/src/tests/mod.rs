@@ -886,7 +886,7 @@ mod tests {
         assert_eq!(rows("select distinct who from heard where who not in ('headwater_client')"), json!([]));
 
         run("create table bait (x int);
-             create function public.idx(x int) returns int immutable language plpgsql as $$ begin perform headwater.enable('bait'); return x; end $$;
+             create function public.idx(x int) returns int immutable language plpgsql as $$ begin perform headwater.enable('public.bait'); return x; end $$;
              insert into bait values (1); alter table bait owner to mallory; grant headwater_admin to mallory");
         let (code, message, _) = failure("create index on bait (public.idx(x))");
         assert!(code == "42501" && message.contains("security-restricted"), "{code} {message}");
