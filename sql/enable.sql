@@ -8,7 +8,7 @@ create function headwater.enable(
     exclude text[] default null,
     notification text default null,
     backfill boolean default true,
-    grant_client boolean default true)
+    grant_client boolean default null)
   returns text
   language c security definer set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'enable_wrapper';
@@ -21,6 +21,6 @@ tenant_column, user_column: who may see a row; who made it.
 exclude: columns that never leave the table.
 notification: a backend of its own for this entity (memory, redis, noop).
 backfill: record the rows that are there as baselines, at once where they are few (else: call headwater.backfill).
-grant_client: grant the table to headwater_client, the role under which clients'' events are applied.
+grant_client: grant the table to headwater_client, the role under which clients'' events are applied; true if you do not say, and later as it is.
 A second call alters what it names and keeps the rest; an empty text or array clears. Returns the entity.
 Example: select headwater.enable(''orders'', events => ''{"created": {"rule": "create"}, "item_added": {"rule": "append", "field": "items", "value": "item"}}'', tenant_column => ''tenant_id'');';

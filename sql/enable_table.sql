@@ -92,7 +92,7 @@ begin
   if attached and old.entity_type is not null then
     perform headwater.reconcile(relation);
   end if;
-  if grant_client then
+  if coalesce(grant_client, old.entity_type is null or has_any_column_privilege('headwater_client', relation, 'select')) then
     perform headwater.grant_client(relation, new.excluded);
   end if;
   if backfill and not new.backfilled then

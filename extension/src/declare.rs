@@ -42,7 +42,7 @@ fn enable(
             exclude.into(),
             notification.into(),
             backfill.unwrap_or(true).into(),
-            grant_client.unwrap_or(true).into(),
+            grant_client.into(),
         ],
     )
     .expect("enable_table returns one text")

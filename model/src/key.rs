@@ -26,7 +26,7 @@ pub fn join(parts: &[&str]) -> String {
 ///
 /// ```
 /// use headwater_model::key;
-/// assert_eq!(key::split("a~1b/c~0d", 2).unwrap(), ["a/b", "c~d"]);
+/// assert_eq!(key::split("a~1b/c~0d", 2), Some(vec!["a/b".to_owned(), "c~d".to_owned()]));
 /// assert!(key::split("a/b/c", 2).is_none());
 /// assert!(key::split("a~2/b", 2).is_none());
 /// ```

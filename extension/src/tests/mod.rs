@@ -194,6 +194,20 @@ mod tests {
     }
 
     #[pg_test]
+    fn clients_get_the_table_unless_told_otherwise() {
+        let may = |table: &str, column: &str| {
+            one::<bool>(&format!("select has_column_privilege('headwater_client', '{table}', '{column}', 'update')"))
+        };
+        run("create table mine (id int primary key, n int); create table ours (id int primary key, n int, secret int)");
+        run("select headwater.enable('mine', grant_client => false), headwater.enable('ours', exclude => '{secret}')");
+        run("alter table ours add column added int; select headwater.enable('mine'), headwater.enable('ours')");
+        assert_eq!(
+            [may("mine", "n"), may("ours", "added"), may("ours", "secret")],
+            [Some(false), Some(true), Some(false)]
+        );
+    }
+
+    #[pg_test]
     fn a_stranger_cannot_enable_a_table_of_others() {
         run(
             "create role stranger; grant headwater_admin to stranger; create table theirs (id int primary key); set local role stranger",
