@@ -33,4 +33,4 @@ begin
 end
 $$;
 comment on procedure headwater.backfill(regclass) is
-  'Writes baselines for the rows that a table had before it was enabled, in batches that commit, while others write. To be called outside a transaction block; a second call goes on where one was broken off.';
+  'Writes baselines for the rows that a table had before it was enabled, in batches that commit, while others write. To be called outside a transaction block; a call that was broken off can be made again.';
