@@ -5,9 +5,10 @@
 //! * `capture`: triggers; changed rows → events
 //! * `ingest`: clients' events → the event table and the row
 //! * `emit`, `materialize`, `declare`: the other functions of the SQL surface
+//! * `head`: where an entity's fold stands, and the fold, read from the event table
 //! * `custom`: the application's own merge functions
 //! * `table`: what there is to know of an enabled table; `render`: its values and keys as SQL expressions
-//! * `spi`, `settings`, `session`, `clock`: what a backend needs to do all that
+//! * `spi`, `settings`, `session`, `clock`, `raise`: what a backend needs to do all that
 
 mod capture;
 mod clock;

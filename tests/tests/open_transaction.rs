@@ -47,8 +47,8 @@ impl Poller<'_> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poller_loses_nothing_of_a_transaction_that_stays_open() {
+/// A server with a table of notes, and a streamer on it.
+async fn start() -> (Postgres, Streamer) {
     let postgres = Postgres::start().await;
     postgres
         .sql(
@@ -57,6 +57,12 @@ async fn a_poller_loses_nothing_of_a_transaction_that_stays_open() {
         )
         .await;
     let streamer = Streamer::start(&postgres, &[]).await;
+    (postgres, streamer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poller_loses_nothing_of_a_transaction_that_stays_open() {
+    let (postgres, streamer) = start().await;
     let mut naive = NaiveReader { client: postgres.connect().await, last: 0, seen: BTreeSet::new() };
     let mut poller = Poller { streamer: &streamer, cursor: String::new(), seen: Vec::new() };
     let quick = postgres.connect().await;
@@ -109,14 +115,7 @@ async fn a_poller_loses_nothing_of_a_transaction_that_stays_open() {
 /// Who writes and then polls finds what it wrote, as long as nobody else holds the watermark back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poller_reads_what_was_just_committed() {
-    let postgres = Postgres::start().await;
-    postgres
-        .sql(
-            "create table note (id int primary key, body text);
-             select headwater.enable('note', entity => 'note');",
-        )
-        .await;
-    let streamer = Streamer::start(&postgres, &[]).await;
+    let (postgres, streamer) = start().await;
     let writer = postgres.connect().await;
     let mut poller = Poller { streamer: &streamer, cursor: String::new(), seen: Vec::new() };
     for id in 1..=30 {

@@ -6,7 +6,9 @@
 //! 3. [`apply`]: the whole batch at once; if anything is wrong with it, event by event, each in a subtransaction.
 //! 4. What was refused is written down: in its receipt, and as a dead letter.
 //!
-//! Locks are taken in one order everywhere, receipts by id and then entities by key, so that batches do not deadlock.
+//! Locks are taken in one order everywhere, receipts by id and then entities by key, so that batches seldom meet in
+//! opposite order. With plain SQL they may: then one of the two is told to try again, a batch by an error that the
+//! streamer answers with 503.
 
 pub(crate) mod apply;
 mod identity;

@@ -140,18 +140,7 @@ impl Keys {
 
     /// A row of this tenant that the role does not see is not absent: an event for it would stand in its history.
     fn require_absent(&self, table: &Table, tenant: Option<&str>, seen: &HashMap<String, State>) -> Result<(), Reject> {
-        let sql = || {
-            format!(
-                "select {entity_id} from {key_rows} join {name} t on {same_key}
-                 where {tenant} is not distinct from ${place}::text",
-                entity_id = table.entity_id("t"),
-                key_rows = key_rows(table),
-                name = table.name,
-                same_key = same_key(table),
-                tenant = table.tenant_of("t"),
-                place = self.0.len() + 1,
-            )
-        };
+        let sql = || of_tenant(table, &table.entity_id("t"));
         let there: Vec<String> = Spi::connect_mut(|client| {
             let mut arguments = self.arguments();
             arguments.push(tenant.into());
@@ -166,17 +155,8 @@ impl Keys {
 
     fn lock(&self, table: &Table, tenant: Option<&str>, role: Oid, claims: Option<&str>) -> HashMap<String, State> {
         let sql = || {
-            format!(
-                "select {entity_id}, {state} from {key_rows} join {name} t on {same_key}
-                 where {tenant} is not distinct from ${place}::text order by 1 for update of t",
-                entity_id = table.entity_id("t"),
-                state = table.state("t"),
-                key_rows = key_rows(table),
-                name = table.name,
-                same_key = same_key(table),
-                tenant = table.tenant_of("t"),
-                place = self.0.len() + 1,
-            )
+            let id_and_state = format!("{}, {}", table.entity_id("t"), table.state("t"));
+            format!("{} order by 1 for update of t", of_tenant(table, &id_and_state))
         };
         let _acting = ActingAs::role(role, claims);
         Spi::connect_mut(|client| {
@@ -193,6 +173,18 @@ impl Keys {
                 .collect()
         })
     }
+}
+
+/// Selects `what` of the rows called `t` that have one of the keys and, by the parameter behind those, the tenant.
+fn of_tenant(table: &Table, what: &str) -> String {
+    format!(
+        "select {what} from {key_rows} join {name} t on {same_key} where {tenant} is not distinct from ${place}::text",
+        key_rows = key_rows(table),
+        name = table.name,
+        same_key = same_key(table),
+        tenant = table.tenant_of("t"),
+        place = table.key.len() + 1,
+    )
 }
 
 /// The keys `$1`, `$2`… in their columns' types, as rows called `k`.

@@ -3,6 +3,9 @@
 //! An event for such an entity must not be judged against an absent row, for by the time that both have committed the
 //! insert may stand before the event. So ingest looks into the key's index with a dirty snapshot, as a unique check
 //! does, and waits for whoever it finds there. What is inserted after that look is stamped later than the event.
+//!
+//! On Postgres 16 and later `RelationFindReplTupleByIndex` compares whole rows unless the index is the primary key's:
+//! there, inserts of entities with another key are not waited for yet.
 
 use std::rc::Rc;
 
