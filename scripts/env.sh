@@ -25,7 +25,10 @@ fi
 
 pgrx_version=0.18.1
 pgrx_root=$cache/cargo-pgrx-$pgrx_version
-pg15_bin=/usr/lib/postgresql/15/bin
+# Another Postgres 15 than the system's, laid out as Debian's under this folder: builds of two checkouts that must not
+# meet take one each.
+pg15_root=${HEADWATER_PG15_ROOT:-}
+pg15_bin=$pg15_root/usr/lib/postgresql/15/bin
 
 # One target folder for everything, so that nothing is compiled twice.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
