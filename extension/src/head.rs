@@ -128,9 +128,8 @@ pub(crate) struct Folded {
 /// The fold; `runner` says as whom custom rules are called.
 pub(crate) fn fold(baseline: Option<State>, events: &mut [StoredEvent], rules: &Rules, runner: Runner<'_>) -> Folded {
     let mut custom = |function: &str, state: &State, event: &StoredEvent| custom::merge(runner, function, state, event);
-    events.sort_by_key(StoredEvent::order);
     let before = Folded { state: baseline, begun_by: None };
-    events.iter().fold(before, |Folded { state, begun_by }, event| {
+    fold::in_order(events).fold(before, |Folded { state, begun_by }, event| {
         let was_absent = state.is_none();
         let state = fold::apply(state, event, rules, &mut custom);
         let begun_by = if was_absent && state.is_some() { Some(event.order()) } else { begun_by };
