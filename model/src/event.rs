@@ -36,10 +36,14 @@ pub enum Code {
     VersionConflict,
     /// The client's clock stands too far ahead.
     ClockSkew,
+    /// Older than what has been folded into snapshots for good.
+    TooLate,
     /// No such schema version is declared.
     UnsupportedVersion,
     /// The event exceeds a limit.
     TooLarge,
+    /// The entity was erased, for good.
+    Erased,
 }
 
 impl Code {
@@ -53,8 +57,10 @@ impl Code {
             Self::Conflict => "conflict",
             Self::VersionConflict => "version_conflict",
             Self::ClockSkew => "clock_skew",
+            Self::TooLate => "too_late",
             Self::UnsupportedVersion => "unsupported_version",
             Self::TooLarge => "too_large",
+            Self::Erased => "erased",
         }
     }
 }

@@ -6,6 +6,7 @@
 //! * [`event`]: events on their way in, and as the fold sees them
 //! * [`rules`]: how each event type of an entity changes its state
 //! * [`fold`]: state = events in the order (`occurred_at`, `id`) over a baseline
+//! * [`upcast`]: how payloads of older schema versions become present ones
 //! * [`clock`]: microseconds, RFC 3339, and the stamp an arriving event gets
 //! * [`key`]: an entity's id as text, for composite keys too
 //! * [`json`]: equality and exact decimals on JSON values
@@ -18,3 +19,4 @@ pub mod fold;
 pub mod json;
 pub mod key;
 pub mod rules;
+pub mod upcast;
