@@ -9,6 +9,7 @@ use headwater_model::clock::{Micros, Stamper};
 use headwater_model::event::{StoredEvent, name_of};
 use headwater_model::fold::{self, State};
 use headwater_model::rules::Rules;
+use headwater_model::upcast::Upcast;
 use headwater_model::{json, key};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -156,5 +157,21 @@ fn equality() {
     for case in cases(&read("equal.json")) {
         assert_eq!(Value::Bool(json::equal(&case["a"], &case["b"])), case["equal"], "{case}");
         assert_eq!(Value::Bool(json::equal(&case["b"], &case["a"])), case["equal"], "{case}");
+    }
+}
+
+#[test]
+fn upcasts() {
+    let mut stamp = |function: &str, mut members: State| {
+        assert_eq!(function, "vectors.stamp");
+        members.insert("stamped".to_owned(), json!(true));
+        members
+    };
+    for case in cases(&read("upcast.json")) {
+        let upcast = Upcast::parse(&case["upcast"]).unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(Upcast::parse(&upcast.to_json()).as_ref(), Ok(&upcast), "{case}");
+        let whole = case.get("whole") != Some(&json!(false));
+        let lifted = Value::Object(upcast.apply(object(&case["members"]), whole, &mut stamp));
+        assert!(json::equal(&lifted, &case["lifted"]), "{case}: {lifted}");
     }
 }
