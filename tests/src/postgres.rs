@@ -132,7 +132,8 @@ impl Postgres {
         self.connect_to("postgres", "headwater").await.unwrap()
     }
 
-    async fn connect_to(&self, user: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
+    /// A connection of this user to this database.
+    pub async fn connect_to(&self, user: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
         let parameters = format!("host=127.0.0.1 port={} user={user} dbname={database} connect_timeout=5", self.port);
         let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await?;
         tokio::spawn(connection);

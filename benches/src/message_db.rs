@@ -1,0 +1,44 @@
+//! Message DB, the event store in PL/pgSQL: installed by its own script, from the npm package that `scripts/bench` fetched.
+
+use std::path::PathBuf;
+
+use headwater_tests::postgres::Postgres;
+use tokio_postgres::Client;
+
+use crate::server;
+
+const DATABASE: &str = "message_db";
+
+/// Writes a batch in one transaction: the parameters are texts, one element an event.
+pub(crate) const WRITE: &str = "select count(write_message(id, stream, type, data::jsonb))
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[]) e (id, stream, type, data)";
+
+/// Makes its database.
+pub(crate) fn install(postgres: &Postgres) {
+    let package: PathBuf = std::env::var_os("HEADWATER_BENCH_MESSAGE_DB")
+        .expect(
+            "HEADWATER_BENCH_MESSAGE_DB names the folder of the package @eventide/message-db; scripts/bench sets it",
+        )
+        .into();
+    let script = package.join("database/install.sh");
+    let psql = postgres.program("psql");
+    let programs = headwater_tests::place::postgres_programs();
+    let path = std::env::var("PATH").unwrap_or_default();
+    // Its script calls psql and createdb by name.
+    let output = std::process::Command::new("bash")
+        .arg(&script)
+        .envs(psql.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .env("DATABASE_NAME", DATABASE)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&output.stderr));
+}
+
+/// A connection whose path finds its functions, as that of its role does.
+pub(crate) async fn connect(postgres: &Postgres) -> Client {
+    let client = server::connect(postgres, DATABASE).await;
+    client.batch_execute("set search_path = message_store, public").await.unwrap();
+    client
+}
