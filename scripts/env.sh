@@ -46,6 +46,24 @@ claim_target() {
     echo "$root" >"$owner"
 }
 
+# The client's Node packages, as package-lock.json has them, outside the checkout: a fresh clone starts warm.
+node_modules() {
+    local packages
+    packages=$cache/client-$(cat client/package.json client/package-lock.json | sha256sum | cut -c1-16)
+    if [ ! -e "$packages/complete" ]; then
+        step "installing the client's Node packages"
+        rm -rf "$packages.new"
+        mkdir -p "$packages.new"
+        cp client/package.json client/package-lock.json client/.npmrc "$packages.new"
+        npm ci --prefix "$packages.new" --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2
+        touch "$packages.new/complete"
+        rm -rf "$packages"
+        mv "$packages.new" "$packages"
+    fi
+    [ -L client/node_modules ] || rm -rf client/node_modules
+    ln -sfn "$packages/node_modules" client/node_modules
+}
+
 # A step that may take a while.
 step() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 say() { printf '    %s\n' "$*" >&2; }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use bigdecimal::BigDecimal;
+use bigdecimal::{BigDecimal, Zero};
 use serde_json::{Map, Number, Value};
 
 /// How large an exponent a decimal may have before it is refused: `1e131072` is the largest that Postgres'
@@ -42,14 +42,18 @@ pub fn decimal(value: &Value) -> Option<BigDecimal> {
     }
 }
 
-/// `value + by`, exact, written as `value` was: a number stays a number, a string a string.
+/// `value + by`, written as `value` was: a number stays a number, a string a string.
 /// An absent or null `value` counts as zero and takes the form of `by`. `None` if either is not a decimal.
+///
+/// A string's sum is exact. A number's is the double that lies nearest to the exact sum, because to JavaScript and to
+/// a `float8` column a number is a double; `None` if that is infinite.
 ///
 /// ```
 /// use headwater_model::json::add;
 /// use serde_json::json;
 /// assert_eq!(add(&json!("9007199254740993"), &json!(1)), Some(json!("9007199254740994")));
 /// assert_eq!(add(&json!("0.10"), &json!("0.2")), Some(json!("0.30")));
+/// assert_eq!(add(&json!(0.1), &json!(0.2)), Some(json!(0.3)));
 /// assert_eq!(add(&json!(null), &json!(2)), Some(json!(2)));
 /// ```
 pub fn add(value: &Value, by: &Value) -> Option<Value> {
@@ -58,21 +62,46 @@ pub fn add(value: &Value, by: &Value) -> Option<Value> {
         Value::Null => (amount, by.is_string()),
         _ => (decimal(value)? + amount, value.is_string()),
     };
-    let text = sum.to_plain_string();
-    Some(if as_text { Value::String(text) } else { Value::Number(Number::from_str(&text).ok()?) })
+    Some(if as_text { Value::String(all_digits_of(&sum)) } else { Value::Number(nearest_double(&sum)?) })
 }
 
+/// Without an exponent. `BigDecimal` would print a zero with all the zeros of its exponent before the point.
+fn all_digits_of(sum: &BigDecimal) -> String {
+    if sum.is_zero() && sum.fractional_digit_count() < 0 { "0".to_owned() } else { sum.to_plain_string() }
+}
+
+fn nearest_double(sum: &BigDecimal) -> Option<Number> {
+    let double = sum.to_string().parse::<f64>().ok().filter(|double| double.is_finite())?;
+    Number::from_str(&double.to_string()).ok()
+}
+
+/// Without the zeros at its end: `1.50` and `1.5` are the same number to JavaScript, and add up to the same text.
 fn decimal_of(number: &Number) -> Option<BigDecimal> {
-    parse_decimal(number.as_str())
+    parse_decimal(number.as_str()).map(|decimal| decimal.normalized())
 }
 
 fn parse_decimal(text: &str) -> Option<BigDecimal> {
-    let digits_only = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    if text.is_empty() || !digits_only {
+    if !is_decimal(text) {
         return None;
     }
     let decimal = BigDecimal::from_str(text).ok()?;
     (decimal.fractional_digit_count().abs() <= MAX_EXPONENT).then_some(decimal)
+}
+
+/// A sign, digits with at most one point among them, an exponent; all but one digit may be missing.
+fn is_decimal(text: &str) -> bool {
+    let unsigned = |text: &str| text.strip_prefix(['+', '-']).unwrap_or(text).to_owned();
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(unsigned(exponent))),
+        None => (text, None),
+    };
+    let mantissa = unsigned(mantissa);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((&mantissa, ""));
+    !(whole.is_empty() && fraction.is_empty())
+        && all_digits(whole)
+        && all_digits(fraction)
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && all_digits(&exponent))
 }
 
 #[cfg(test)]
@@ -105,9 +134,31 @@ mod tests {
             json!([]),
             json!(true),
             json!("1e999999999"),
+            json!("."),
+            json!(".+5"),
+            json!("1e"),
+            json!("1_0"),
         ] {
             assert_eq!(add(&json!(1), &wrong), None, "{wrong}");
             assert_eq!(add(&wrong, &json!(1)), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_number_is_a_double_and_a_text_is_exact() {
+        let value = |text: &str| serde_json::from_str::<Value>(text).expect(text);
+        let check = |a: &str, b: &str, sum: Option<&str>| {
+            let (a, b) = (value(a), value(b));
+            assert_eq!(add(&a, &b).map(|sum| sum.to_string()).as_deref(), sum, "{a} + {b}");
+        };
+        check("\"1.0\"", "1.50", Some("\"2.5\""));
+        check("\".5\"", "\"+1.\"", Some("\"1.5\""));
+        check("9007199254740992", "1", Some("9007199254740992"));
+        check("0.10", "0.20", Some("0.3"));
+        check("1e308", "1e308", None);
+        check("null", "\"1e3\"", Some("\"1000\""));
+        check("null", "2.50", Some("2.5"));
+        check("null", "\"0e5\"", Some("\"0\""));
+        check("\"0.00\"", "0", Some("\"0.00\""));
     }
 }

@@ -1,0 +1,30 @@
+/** UUIDv7 (RFC 9562), monotonic: a device's later id sorts behind its earlier one. */
+
+/** The 12 bits behind the milliseconds count events within one; 74 random bits less 12 remain. */
+const COUNTER_LIMIT = 1 << 12;
+
+/** Makes ids. */
+export class IdSource {
+  private millis = 0;
+  private counter = 0;
+
+  constructor(private readonly random: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array = (bytes) => crypto.getRandomValues(bytes)) {}
+
+  /** An id for an event stamped so (integer microseconds). */
+  next(micros: number): string {
+    const millis = Math.max(Math.floor(micros / 1000), 0);
+    if (millis > this.millis) {
+      this.millis = millis;
+      this.counter = 0;
+    } else if (++this.counter === COUNTER_LIMIT) {
+      this.millis += 1;
+      this.counter = 0;
+    }
+    const bytes = this.random(new Uint8Array(8));
+    bytes[0] = ((bytes[0] ?? 0) & 0x3f) | 0x80;
+    const tail = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+    const time = this.millis.toString(16).padStart(12, '0');
+    const counter = this.counter.toString(16).padStart(3, '0');
+    return `${time.slice(0, 8)}-${time.slice(8)}-7${counter}-${tail.slice(0, 4)}-${tail.slice(4)}`;
+  }
+}
