@@ -31,8 +31,7 @@ as $$
   select format('changes of %s are not captured: it lacks a trigger, or one is disabled', m.member),
          format('select headwater.enable(%L);', m.name)
   from members m
-  where (select count(*) from pg_trigger t
-         where t.tgrelid = m.member and t.tgfoid = 'headwater.capture()'::regprocedure and t.tgenabled in ('O', 'A')) < 4
+  where not headwater.is_captured(m.member)
   union all
   select format('%s does not have replica identity full: its old rows are not in the WAL', m.member),
          format('alter table %s replica identity full;', m.member)

@@ -3,7 +3,7 @@ create function headwater.enable_table(
     relation regclass, entity text, events jsonb, key text[], tenant_column text, user_column text,
     exclude text[], notification text, backfill boolean, grant_client boolean)
   returns text
-  language plpgsql set search_path = pg_catalog, pg_temp
+  language plpgsql set search_path = pg_catalog, pg_temp set headwater.follow = 'off'
 as $$
 #variable_conflict use_variable
 declare
@@ -15,6 +15,7 @@ declare
   settable text[];
   part regclass;
   attached boolean;
+  had_history boolean;
   wrong text;
 begin
   perform headwater.require_owner(relation);
@@ -58,7 +59,7 @@ begin
       using errcode = 'object_not_in_prerequisite_state', hint = 'Leave the argument key out.';
   end if;
 
-  select name into wrong from unnest(new.excluded || new.tenant_column || new.user_column) name
+  select name into wrong from unnest(exclude || new.tenant_column || new.user_column) name
   where name is not null and name <> all (columns) limit 1;
   if wrong is not null then
     raise exception 'table % has no column "%"', relation, wrong
@@ -81,15 +82,19 @@ begin
   perform headwater.ensure_publications();
   attached := headwater.attach_capture(relation, new.entity_type);
 
+  had_history := old.entity_type is not null or exists (select from headwater.event e where e.entity_type = new.entity_type);
   -- A table that was dropped leaves its entity to the next one of that name.
   delete from headwater.entity e where e.entity_type = new.entity_type;
   insert into headwater.entity select new.*;
+  perform headwater.set_identity(member, new.entity_type) from headwater.members(relation) member;
+  perform headwater.remember(relation);
   for part in select relid from pg_partition_tree(relation) union select relation loop
     perform headwater.invalidate(part);
   end loop;
 
-  -- The table was captured once, and then for a while it was not.
-  if attached and old.entity_type is not null then
+  -- The table was captured once, and then for a while it was not; or another was, under the same name; or its events
+  -- stand under another tenant, or without a column that is shared now.
+  if had_history and (attached or old.tenant_column is distinct from new.tenant_column or not old.excluded <@ new.excluded) then
     perform headwater.reconcile(relation);
   end if;
   if coalesce(grant_client, old.entity_type is null or has_any_column_privilege('headwater_client', relation, 'select')) then

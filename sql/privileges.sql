@@ -19,7 +19,9 @@ grant execute on function
 grant execute on function
   headwater.enable(regclass, text, "any", text[], text, text, text[], text, boolean, boolean),
   headwater.disable(regclass),
+  headwater.disable_all(),
   headwater.publish(regclass),
+  headwater.reconcile(regclass),
   headwater.retry_rejected(uuid, text),
   headwater.discard_rejected(uuid, text),
   headwater.emit(text, text, jsonb, text, boolean, text, text, uuid, int)

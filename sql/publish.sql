@@ -1,5 +1,5 @@
 create function headwater.publish("table" regclass) returns void
-  language plpgsql security definer set search_path = pg_catalog, pg_temp
+  language plpgsql security definer set search_path = pg_catalog, pg_temp set headwater.follow = 'off'
 as $$
 declare
   part regclass;
@@ -10,7 +10,7 @@ begin
   if exists (select from headwater.members("table") member join pg_class c on c.oid = member where c.relreplident <> 'f') then
     perform headwater.lock_briefly("table");
     for part in select headwater.members("table") loop
-      execute format('alter table %s replica identity full', part);
+      perform headwater.set_identity(part, null);
     end loop;
   end if;
   if not exists (

@@ -2,6 +2,7 @@
 
 use headwater_model::clock::Micros;
 use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
 use pgrx::{JsonB, PgSqlErrorCode};
 use serde_json::Value;
 
@@ -19,13 +20,6 @@ fn materialize(
     tenant_id: Option<&str>,
 ) -> Option<JsonB> {
     let (entity_type, entity_id) = entity.zip(entity_id)?;
-    let Some(table) = table::of_entity(entity_type) else {
-        raise(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("no enabled table is entity \"{entity_type}\""),
-            "select * from headwater.syncable_tables() lists them.",
-        )
-    };
     Spi::connect(|client| {
         let tenant = tenant_id.map(str::to_owned).or_else(|| {
             read_once(
@@ -40,9 +34,32 @@ fn materialize(
             .get(1)
             .expect("a text")
         });
-        let entity = Entity { entity_type: entity_type.to_owned(), entity_id: entity_id.to_owned(), tenant };
-        let as_of = as_of.map(|at| Micros::from_postgres(at.into_inner()));
-        let (baseline, mut events) = head::fold_of(client, &entity, as_of);
-        head::fold(baseline, &mut events, &table.rules, Runner::Current).state.map(|state| JsonB(Value::Object(state)))
+        state(client, entity_type, entity_id, as_of, tenant)
     })
+}
+
+/// The state within exactly this tenant; null is one, too.
+#[pg_extern(sql = false)]
+fn state_within(entity: &str, entity_id: &str, tenant_id: Option<String>) -> Option<JsonB> {
+    Spi::connect(|client| state(client, entity, entity_id, None, tenant_id))
+}
+
+fn state(
+    client: &SpiClient<'_>,
+    entity_type: &str,
+    entity_id: &str,
+    as_of: Option<TimestampWithTimeZone>,
+    tenant: Option<String>,
+) -> Option<JsonB> {
+    let Some(table) = table::of_entity(entity_type) else {
+        raise(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("no enabled table is entity \"{entity_type}\""),
+            "select * from headwater.syncable_tables() lists them.",
+        )
+    };
+    let entity = Entity { entity_type: entity_type.to_owned(), entity_id: entity_id.to_owned(), tenant };
+    let as_of = as_of.map(|at| Micros::from_postgres(at.into_inner()));
+    let (baseline, mut events) = head::fold_of(client, &entity, as_of);
+    head::fold(baseline, &mut events, &table.rules, Runner::Current).state.map(|state| JsonB(Value::Object(state)))
 }

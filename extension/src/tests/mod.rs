@@ -2,6 +2,8 @@
 
 use pgrx::prelude::*;
 
+mod ddl;
+
 #[pg_schema]
 mod tests {
     use pgrx::JsonB;
@@ -10,23 +12,23 @@ mod tests {
 
     /// A batch that a trusted backend sends.
     const TRUSTED: &str = r#"{"trusted": true}"#;
-    const ORDER: &str = "11111111-1111-4111-8111-111111111111";
+    pub(super) const ORDER: &str = "11111111-1111-4111-8111-111111111111";
 
-    fn run(sql: &str) {
+    pub(super) fn run(sql: &str) {
         Spi::run(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    fn one<T: FromDatum + IntoDatum>(sql: &str) -> Option<T> {
+    pub(super) fn one<T: FromDatum + IntoDatum>(sql: &str) -> Option<T> {
         Spi::get_one(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    fn rows(sql: &str) -> Value {
+    pub(super) fn rows(sql: &str) -> Value {
         let sql = format!("select coalesce(jsonb_agg(to_jsonb(r)), '[]') from ({sql}) r");
         one::<JsonB>(&sql).expect("an array").0
     }
 
     /// Runs SQL that must fail; returns its SQLSTATE, message and hint.
-    fn failure(sql: &str) -> (String, String, String) {
+    pub(super) fn failure(sql: &str) -> (String, String, String) {
         run("create or replace function pg_temp.fails(sql text) returns text[] language plpgsql as $$
              declare message text; hint text;
              begin
@@ -43,7 +45,7 @@ mod tests {
         (code, message, hint)
     }
 
-    fn orders() {
+    pub(super) fn orders() {
         run("create table orders (id uuid primary key default gen_random_uuid(), tenant_id text, table_number int,
                                   status text default 'open' constraint known_status check (status in ('open', 'paid', 'late')),
                                   items jsonb default '[]', updated_at timestamptz)");
@@ -54,13 +56,13 @@ mod tests {
     }
 
     /// An event of tenant `a`; `n` makes its id, `second` its instant.
-    fn event(n: u32, name: &str, entity_id: &str, second: u32, payload: Value) -> Value {
+    pub(super) fn event(n: u32, name: &str, entity_id: &str, second: u32, payload: Value) -> Value {
         json!({"id": format!("0190a0a0-0000-7000-8000-{n:012x}"), "event_type": format!("order.{name}"), "entity_type": "order",
                "entity_id": entity_id, "payload": payload, "tenant_id": "a",
                "timestamp": format!("2026-01-01T00:{:02}:{:02}.000001Z", second / 60, second % 60)})
     }
 
-    fn ingest_as(claims: &str, events: &[Value]) -> Value {
+    pub(super) fn ingest_as(claims: &str, events: &[Value]) -> Value {
         Spi::get_one_with_args::<JsonB>(
             "select headwater.ingest($1, $2::jsonb)",
             &[JsonB(json!(events)).into(), claims.into()],
@@ -70,12 +72,12 @@ mod tests {
         .0
     }
 
-    fn ingest(events: &[Value]) -> Value {
+    pub(super) fn ingest(events: &[Value]) -> Value {
         ingest_as(TRUSTED, events)
     }
 
     /// The codes of the rejects, by index.
-    fn codes(answer: &Value) -> Vec<(u64, String)> {
+    pub(super) fn codes(answer: &Value) -> Vec<(u64, String)> {
         let rejected = answer["rejected"].as_array().expect("an array");
         rejected
             .iter()
@@ -83,11 +85,11 @@ mod tests {
             .collect()
     }
 
-    fn assert_accepted(answer: &Value) {
+    pub(super) fn assert_accepted(answer: &Value) {
         assert_eq!(answer["rejected"], json!([]), "{answer}");
     }
 
-    fn captured(entity: &str) -> Value {
+    pub(super) fn captured(entity: &str) -> Value {
         rows(&format!(
             "select entity_id, split_part(event_type, '.', 2) as name, payload from headwater.event
              where entity_type = '{entity}' order by position"
@@ -95,7 +97,7 @@ mod tests {
     }
 
     /// The promise of the whole: what the events fold to is what stands in the table.
-    fn assert_rows_equal_folds() {
+    pub(super) fn assert_rows_equal_folds() {
         let wrong = rows(
             "select o.id, to_jsonb(o) - 'updated_at' as row, headwater.materialize('order', o.id::text, null, o.tenant_id) as fold
              from orders o
@@ -983,6 +985,7 @@ mod tests {
         check("alter publication headwater_tables drop table orders", "not in the publication");
         check("alter table orders drop column tenant_id", "tenant_id");
         run("create table p (id int primary key) partition by range (id); select headwater.enable('p')");
+        run("set local headwater.follow = off");
         check("create table p1 partition of p for values from (0) to (10)", "p1");
         run("create table gone (id int primary key); select headwater.enable('gone'); drop table gone");
         assert!(problems().to_string().contains("entity gone is gone"), "{}", problems());
