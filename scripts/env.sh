@@ -25,6 +25,9 @@ fi
 
 pgrx_version=0.18.1
 pgrx_root=$cache/cargo-pgrx-$pgrx_version
+# Looks for what could be hijacked in the extension's SQL.
+pgspot_version=0.9.4
+pgspot=$cache/pgspot-$pgspot_version/bin/pgspot
 # Another Postgres 15 than the system's, laid out as Debian's under this folder: builds of two checkouts that must not
 # meet take one each.
 pg15_root=${HEADWATER_PG15_ROOT:-}

@@ -14,7 +14,7 @@ begin
   perform headwater.require_owner("table");
   if not exists (select from headwater.entity e where e.relation operator(pg_catalog.=) "table" and e.enabled) then
     raise exception 'table % is not enabled', "table"
-      using errcode = 'object_not_in_prerequisite_state', hint = pg_catalog.format('select headwater.enable(%L) enables it.', "table"::text);
+      using errcode = 'object_not_in_prerequisite_state', hint = pg_catalog.format('select headwater.enable(%L) enables it.', "table"::pg_catalog.text);
   end if;
   for leaf in select l from headwater.leaves("table") l loop
     -- Rows that change meanwhile get their baseline from capture, wherever they move: the pages there are now suffice.

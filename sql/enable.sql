@@ -1,7 +1,7 @@
 create function headwater.enable(
     "table" regclass,
     entity text default null,
-    events "any" default null::jsonb,
+    events "any" default null::pg_catalog.jsonb,
     key text[] default null,
     tenant_column text default null,
     user_column text default null,

@@ -14,7 +14,7 @@ create table headwater.event (
   recorded_at timestamptz not null,
   user_id text,
   client_id text,
-  source text not null check (source in ('client', 'sql', 'capture')),
+  source text not null check (source operator(pg_catalog.=) any (array['client', 'sql', 'capture'])),
   applies boolean not null
 );
 alter sequence headwater.event_position_seq owned by headwater.event.position;

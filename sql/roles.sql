@@ -4,7 +4,7 @@ declare
   wanted text;
 begin
   foreach wanted in array array['headwater_client', 'headwater_reader', 'headwater_writer', 'headwater_admin'] loop
-    if not exists (select from pg_catalog.pg_roles where rolname = wanted) then
+    if not exists (select from pg_catalog.pg_roles where rolname operator(pg_catalog.=) wanted::pg_catalog.name) then
       execute pg_catalog.format('create role %I nologin', wanted);
     end if;
   end loop;
