@@ -76,6 +76,24 @@ pub(crate) fn has_event(client: &SpiClient<'_>, entity_type: &str, entity_id: &s
     read_once(client, sql, &arguments).next().is_some()
 }
 
+/// Who sent the event that has this place among those of its entity.
+pub(crate) fn user_of(client: &SpiClient<'_>, entity: &Entity, (occurred_at, id): Order) -> Option<String> {
+    read_once(
+        client,
+        "select user_id from headwater.event
+         where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3 and occurred_at = $4 and id = $5",
+        &[
+            entity.entity_type.as_str().into(),
+            entity.entity_id.as_str().into(),
+            entity.tenant.as_deref().into(),
+            crate::clock::timestamp(occurred_at).into(),
+            crate::clock::pg_uuid(id).into(),
+        ],
+    )
+    .next()
+    .and_then(|row| row.get(1).expect("a text"))
+}
+
 /// What an entity's fold is made of: its baseline and the events above it, up to and including `as_of`.
 pub(crate) fn fold_of(
     client: &SpiClient<'_>,
@@ -93,7 +111,7 @@ pub(crate) fn fold_of(
     .and_then(|row| row.get::<JsonB>(1).expect("a jsonb"))
     .and_then(|state| object(state.0));
     let [entity_type, entity_id, tenant] = of_entity;
-    let events = read_once(
+    let mut events: Vec<_> = read_once(
         client,
         "select occurred_at, id, event_type, source = 'capture', payload from headwater.event
          where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3 and applies
@@ -114,6 +132,8 @@ pub(crate) fn fold_of(
         })
     })
     .collect();
+    // One that is there twice counts once.
+    events.dedup_by_key(|event: &mut StoredEvent| event.order());
     (baseline, events)
 }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use headwater_model::reach;
 use headwater_model::rules::Rules;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Oid};
@@ -29,6 +30,8 @@ pub(crate) struct Table {
     pub(crate) user: Option<Column>,
     /// The columns that clients' events may set.
     pub(crate) settable: Vec<String>,
+    /// Those of them whose values the table may spell its own way: all but JSON.
+    spelt: Vec<String>,
     /// Columns that nobody sets: generated ones.
     pub(crate) generated: Vec<String>,
     pub(crate) rules: Rules,
@@ -62,6 +65,11 @@ impl Table {
     /// The shared columns of the row called `alias`, as jsonb.
     pub(crate) fn state(&self, alias: &str) -> String {
         render::state(&self.columns, alias)
+    }
+
+    /// What of its columns matters to events that build on others.
+    pub(crate) fn reach(&self) -> reach::Columns<'_> {
+        reach::Columns { settable: &self.settable, spelt: &self.spelt }
     }
 
     /// The statement called `name`, with its plan; `sql` writes it the first time.
@@ -162,6 +170,10 @@ fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
                 || entry.user_column.as_ref() == Some(name)
         };
         let shared: Vec<_> = columns.iter().filter(|column| !entry.excluded.contains(&column.name)).cloned().collect();
+        let settable: Vec<_> =
+            shared.iter().filter(|column| !reserved(&column.name) && !generated.contains(&column.name)).collect();
+        let listed = |columns: Vec<&Column>| columns.into_iter().map(|column| column.name.clone()).collect();
+        let spelt = listed(settable.iter().copied().filter(|column| !column.is_json).collect());
         Some(Table {
             relid,
             name,
@@ -169,11 +181,8 @@ fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
             key: entry.key_columns.iter().map(named).collect(),
             tenant: entry.tenant_column.as_ref().map(named),
             user: entry.user_column.as_ref().map(named),
-            settable: shared
-                .iter()
-                .map(|column| column.name.clone())
-                .filter(|name| !reserved(name) && !generated.contains(name))
-                .collect(),
+            settable: listed(settable),
+            spelt,
             columns: shared,
             generated,
             rules: Rules::parse(&entry.rules).expect("enable has checked the rules"),

@@ -207,11 +207,12 @@ pub fn is_name(name: &str) -> bool {
 /// id that it is derived from.
 const FILL_VERSION: usize = 8;
 
-/// The id of a fill behind the event `id`: its first 48 bits, so that it sorts shortly behind it, and random ones.
-/// `None` if no UUIDv8 sorts behind that id.
+/// The id of a fill behind the event `id`: its bits but for the version, so that it sorts shortly behind it and fills sort
+/// as their causes do, and in the end a few random ones. `None` if no UUIDv8 sorts behind that id.
 pub fn id_of_fill(id: Uuid, random: u128) -> Option<Uuid> {
-    const TIME: u128 = !0 << 80;
-    let fill = uuid::Builder::from_u128((id.as_u128() & TIME) | (random & !TIME)).with_version(uuid::Version::Custom);
+    const RANDOM: u128 = (1 << 22) - 1;
+    let fill =
+        uuid::Builder::from_u128((id.as_u128() & !RANDOM) | (random & RANDOM)).with_version(uuid::Version::Custom);
     let fill = fill.with_variant(uuid::Variant::RFC4122).into_uuid();
     (fill > id).then_some(fill)
 }

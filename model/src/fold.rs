@@ -73,7 +73,8 @@ pub fn difference(before: &State, after: &State) -> State {
         .collect()
 }
 
-fn rule_of<'a>(event: &StoredEvent, rules: &'a Rules) -> Option<&'a Rule> {
+/// The rule by which an event folds; captured ones have rules of their own.
+pub fn rule_of<'a>(event: &StoredEvent, rules: &'a Rules) -> Option<&'a Rule> {
     if !event.captured {
         return rules.get(&event.name);
     }

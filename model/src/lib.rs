@@ -7,6 +7,7 @@
 //! * [`rules`]: how each event type of an entity changes its state
 //! * [`fold`]: state = events in the order (`occurred_at`, `id`) over a baseline
 //! * [`upcast`]: how payloads of older schema versions become present ones
+//! * [`reach`]: which later events build on what an event writes
 //! * [`clock`]: microseconds, RFC 3339, and the stamp an arriving event gets
 //! * [`key`]: an entity's id as text, for composite keys too
 //! * [`json`]: equality and exact decimals on JSON values
@@ -18,5 +19,6 @@ pub mod event;
 pub mod fold;
 pub mod json;
 pub mod key;
+pub mod reach;
 pub mod rules;
 pub mod upcast;

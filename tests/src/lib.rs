@@ -14,5 +14,6 @@ pub mod follower;
 pub mod http;
 pub mod place;
 pub mod postgres;
+pub mod random;
 pub mod sse;
 pub mod streamer;

@@ -198,6 +198,14 @@ impl Postgres {
     }
 }
 
+/// A connection as the superuser to the server on this port, for a task that outlives the borrow of its [`Postgres`].
+pub async fn connect(port: u16) -> Client {
+    let parameters = format!("host=127.0.0.1 port={port} user=postgres dbname=headwater connect_timeout=5");
+    let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {

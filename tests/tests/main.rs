@@ -5,6 +5,7 @@ mod batch;
 mod convergence;
 mod crash;
 mod dump;
+mod histories;
 mod hostile;
 mod load;
 mod open_transaction;

@@ -1,18 +1,11 @@
-//! Applying events: under the entities' locks, each event is stored and its entity's row brought to what the fold says.
-//!
-//! The row in the user's table equals the fold after every commit. An event that is its entity's newest applies straight
-//! to the row, for the row is the fold of all before it; a late one folds the entity anew. What the table itself made of
-//! the row is recorded as a captured `updated`, right behind the event that it belongs to (same instant, an id shortly
-//! behind): what defaults filled in behind the event that began the entity, as a fill that yields to events which arrive
-//! late; what triggers and generated columns changed behind the last event.
+//! Applying events: under the entities' locks, each event is stored and its entity's row brought to what the fold says
+//! (see [`super::touched`]).
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use headwater_model::clock::Micros;
-use headwater_model::event::{Code, NewEvent, Reject, StoredEvent, id_behind, id_of_fill};
-use headwater_model::fold::{self, State};
-use headwater_model::rules::{Rule, Rules};
+use headwater_model::event::{Code, NewEvent, Reject, StoredEvent};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -21,10 +14,9 @@ use serde_json::{Map, Value};
 use super::Arrived;
 use super::outcome::Rejection;
 use super::row;
-use crate::capture;
+use super::touched::Touched;
 use crate::clock::{self, pg_uuid};
-use crate::custom::Runner;
-use crate::head::{self, Entity, Folded, Order};
+use crate::head::{self, Entity, Order};
 use crate::session::ActingAs;
 use crate::settings::Settings;
 use crate::spi::{self, SqlError, Statement, run_once};
@@ -79,11 +71,11 @@ impl Prepared {
         }
     }
 
-    fn order(&self) -> Order {
+    pub(super) fn order(&self) -> Order {
         (self.occurred_at, self.event.id)
     }
 
-    fn stored(&self) -> StoredEvent {
+    pub(super) fn stored(&self) -> StoredEvent {
         StoredEvent {
             occurred_at: self.occurred_at,
             id: self.event.id,
@@ -149,17 +141,6 @@ fn check_constraints(role: Oid, claims: &str) {
     });
 }
 
-/// An entity under its lock, with the events that came for it.
-struct Touched<'e> {
-    entity: Entity,
-    table: Rc<Table>,
-    events: Vec<&'e Prepared>,
-    /// The row's state.
-    row: Option<State>,
-    /// The last applying event.
-    head: Option<Order>,
-}
-
 /// Locks entities of one type and tenant, and reads where they stand.
 fn lock<'e>(
     group: &[(Entity, Vec<&'e Prepared>)],
@@ -210,125 +191,6 @@ fn baselines(client: &mut SpiClient<'_>, touched: &[Touched<'_>]) {
             );
         }
     }
-}
-
-impl Touched<'_> {
-    /// Optimistic concurrency. Several events in one batch are judged one by one: each moves the position.
-    fn expect_position(&self, client: &mut SpiClient<'_>) -> Result<(), Reject> {
-        let Some(expected) = self.events.iter().find_map(|event| event.event.expected_position) else { return Ok(()) };
-        let latest = head::latest_position(client, &self.entity);
-        if latest == expected && self.events.len() == 1 {
-            return Ok(());
-        }
-        let reason = format!("expected_position is {expected}, but the entity's latest event stands at {latest}");
-        Err(Reject::new(Code::VersionConflict, reason))
-    }
-
-    /// Brings the row to the state that it has with the new events; returns what the table itself made of it, as events.
-    fn apply(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
-        self.events.sort_by_key(|event| event.order());
-        let events = std::mem::take(&mut self.events);
-        let mut made = Vec::new();
-        let mut left = &events[..];
-        // One write for each event, so that constraints and policies judge each; but one for those of the same instant,
-        // among which what the table made of the first could sort behind the second.
-        for step in events.chunk_by(|a, b| a.occurred_at == b.occurred_at) {
-            if self.head.is_some_and(|head| step[0].order() <= head) {
-                Spi::connect_mut(|client| record(client, &std::mem::take(&mut made)));
-                return self.fold_anew(left, role, claims);
-            }
-            let mut new: Vec<_> = step.iter().map(|event| event.stored()).collect();
-            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules, Runner::Role(role, claims));
-            let captured_before = capture::recorded();
-            made.extend(self.write(folded, step, role, claims)?);
-            left = &left[step.len()..];
-            if capture::recorded() != captured_before && !left.is_empty() {
-                // Triggers of the user's have changed rows, perhaps this one again.
-                self.look_again(role, claims)?;
-            }
-        }
-        Ok(made)
-    }
-
-    /// For events that come late: the state from the beginning. They are in the table already.
-    fn fold_anew(&mut self, events: &[&Prepared], role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
-        let (baseline, mut all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
-        let folded = head::fold(baseline, &mut all, &self.table.rules, Runner::Role(role, claims));
-        let deleted = || all.iter().any(|event| ends(event, &self.table.rules));
-        if folded.state.is_none() && self.row.is_some() && !deleted() {
-            // A row is never deleted because its history does not reach back to its beginning.
-            let reason = "the entity's history does not explain its row; an operator can mend that: headwater.check()";
-            return Err(Reject::new(Code::ConstraintViolation, reason));
-        }
-        self.write(folded, events, role, claims)
-    }
-
-    /// Reads row and head anew.
-    fn look_again(&mut self, role: Oid, claims: Option<&str>) -> Result<(), Reject> {
-        let Entity { entity_type, entity_id, tenant } = &self.entity;
-        let ids = std::slice::from_ref(entity_id);
-        self.row = row::lock(&self.table, tenant.as_deref(), ids, role, claims)?.remove(entity_id);
-        let heads = Spi::connect(|client| head::heads(client, entity_type, tenant.as_deref(), ids));
-        self.head = self.head.max(heads.into_iter().flatten().next());
-        Ok(())
-    }
-
-    /// Writes the row. Afterwards `row` and `head` are what they are with `events`, the newest last.
-    fn write(
-        &mut self,
-        folded: Folded,
-        events: &[&Prepared],
-        role: Oid,
-        claims: Option<&str>,
-    ) -> Result<Vec<Record>, Reject> {
-        let newest = events.last().expect("an entity is touched by an event");
-        let actual = row::write(
-            &self.table,
-            &self.entity,
-            self.row.as_ref(),
-            folded.state.as_ref(),
-            newest.user_id.as_deref(),
-            role,
-            claims,
-        )?;
-        self.row.clone_from(&actual);
-        let last = self.head.map_or(newest.order(), |head| head.max(newest.order()));
-        self.head = Some(last);
-        let (Some(after), Some(actual)) = (folded.state, actual) else { return Ok(Vec::new()) };
-        let begun = folded.begun_by.unwrap_or(last);
-        let (changed, filled): (State, State) =
-            fold::difference(&after, &actual).into_iter().partition(|(name, _)| after.contains_key(name));
-        let filled = (!filled.is_empty()).then(|| (begun.0, id_of_fill(begun.1, clock::random()), filled));
-        let gap = u32::try_from(clock::random() >> 96).expect("32 bits");
-        let changed = (!changed.is_empty()).then(|| (last.0, id_behind(last.1, gap), changed));
-        let made = [filled, changed].into_iter().flatten();
-        Ok(made.map(|(at, id, difference)| self.updated(at, id, difference, newest)).collect())
-    }
-
-    /// Without an id that sorts behind the cause's, the event stands one microsecond behind.
-    fn updated(&self, at: Micros, id: Option<uuid::Uuid>, difference: State, cause: &Prepared) -> Record {
-        let (occurred_at, id) = id.map_or_else(|| (at.plus(1), clock::new_id()), |id| (at, id));
-        Record {
-            id,
-            tenant: self.entity.tenant.clone(),
-            entity_type: self.entity.entity_type.clone(),
-            entity_id: self.entity.entity_id.clone(),
-            event_type: format!("{}.updated", self.entity.entity_type),
-            payload: difference,
-            schema_version: self.table.schema_version,
-            occurred_at,
-            user_id: cause.user_id.clone(),
-            client_id: None,
-            source: Source::Capture,
-            applies: true,
-        }
-    }
-}
-
-/// Whether an event can end its entity.
-fn ends(event: &StoredEvent, rules: &Rules) -> bool {
-    let custom = |rule: &Rule| matches!(rule, Rule::Delete | Rule::Custom { .. });
-    if event.captured { event.name == "deleted" } else { rules.get(&event.name).is_some_and(custom) }
 }
 
 /// A row of the event table, but for its position and `recorded_at`.

@@ -15,6 +15,7 @@ mod identity;
 mod outcome;
 mod receipts;
 mod row;
+mod touched;
 pub(crate) mod unseen;
 
 pub(crate) use row::lock_for_record;

@@ -267,7 +267,12 @@ impl Write<'_> {
     fn update(&self, before: &State, after: &State) -> Result<State, Reject> {
         let table = self.table;
         let values = fold::difference(before, after);
-        let settable = || table.columns.iter().filter(|column| table.settable.contains(&column.name));
+        // The user column belongs to who began the entity; its default does not come back.
+        let user = table.user.as_ref().map(|column| &column.name).filter(|name| values.contains_key(*name));
+        let settable = || {
+            let columns = table.columns.iter();
+            columns.filter(|column| table.settable.contains(&column.name) || Some(&column.name) == user)
+        };
         let (set, reset): (Vec<_>, Vec<_>) = settable()
             .filter(|column| values.contains_key(&column.name) || !after.contains_key(&column.name))
             .partition(|column| after.contains_key(&column.name));

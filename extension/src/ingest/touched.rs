@@ -1,0 +1,263 @@
+//! An entity under its lock: its row is brought to what the fold says, step by step where events build on what the table
+//! makes of them.
+//!
+//! The row in the user's table equals the fold after every commit. An event that is its entity's newest applies straight
+//! to the row, for the row is the fold of all before it; a late one folds the entity anew.
+//!
+//! What the table itself made of the row is recorded as a captured `updated`, of the same instant as the event that it
+//! belongs to, with an id shortly behind:
+//! 1. what defaults filled in: behind the event that began the entity, as a fill that yields to events which arrive late;
+//! 2. what the table made of a value that an event brought, its own spelling for one: behind that event;
+//! 3. what else triggers and generated columns changed: behind the last event.
+//!
+//! A late event on which later ones build (see [`reach`]) is written first, as it would have been in time, so that its
+//! record stands before they are folded. That is why the order of arrival makes no difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use headwater_model::clock::Micros;
+use headwater_model::event::{Code, Reject, StoredEvent, id_behind, id_of_fill, name_of};
+use headwater_model::fold::{self, State};
+use headwater_model::rules::{Rule, Rules};
+use headwater_model::{json, reach};
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::Value;
+
+use super::apply::{Prepared, Record, Source, record};
+use super::row;
+use crate::capture;
+use crate::clock;
+use crate::custom::Runner;
+use crate::head::{self, Entity, Folded, Order};
+use crate::table::Table;
+
+/// An entity under its lock, with the events that came for it.
+pub(super) struct Touched<'e> {
+    pub(super) entity: Entity,
+    pub(super) table: Rc<Table>,
+    pub(super) events: Vec<&'e Prepared>,
+    /// The row's state.
+    pub(super) row: Option<State>,
+    /// The last applying event.
+    pub(super) head: Option<Order>,
+}
+
+/// A write of the row, and the events that it stands for.
+struct Write<'a> {
+    folded: Folded,
+    /// The events as far as they are folded, in order.
+    events: &'a [StoredEvent],
+    /// Those that came now.
+    new: &'a [&'a Prepared],
+    /// Where what nobody brought is recorded.
+    last: Order,
+}
+
+impl Touched<'_> {
+    /// Optimistic concurrency. Several events in one batch are judged one by one: each moves the position.
+    pub(super) fn expect_position(&self, client: &mut SpiClient<'_>) -> Result<(), Reject> {
+        let Some(expected) = self.events.iter().find_map(|event| event.event.expected_position) else { return Ok(()) };
+        let latest = head::latest_position(client, &self.entity);
+        if latest == expected && self.events.len() == 1 {
+            return Ok(());
+        }
+        let reason = format!("expected_position is {expected}, but the entity's latest event stands at {latest}");
+        Err(Reject::new(Code::VersionConflict, reason))
+    }
+
+    /// Brings the row to the state that it has with the new events; returns what the table itself made of it, as events.
+    pub(super) fn apply(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
+        self.events.sort_by_key(|event| event.order());
+        let events = std::mem::take(&mut self.events);
+        let mut made = Vec::new();
+        let mut left = &events[..];
+        // One write for each event, so that constraints and policies judge each; but one for those of the same instant,
+        // among which what the table made of the first could sort behind the second.
+        for step in events.chunk_by(|a, b| a.occurred_at == b.occurred_at) {
+            let late = self.head.is_some_and(|head| step[0].order() <= head);
+            let mut new: Vec<_> = step.iter().map(|event| event.stored()).collect();
+            if late || self.build_on_each_other(&new) {
+                Spi::connect_mut(|client| record(client, &std::mem::take(&mut made)));
+                return self.fold_anew(left, role, claims);
+            }
+            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules, Runner::Role(role, claims));
+            let captured_before = capture::recorded();
+            let last = step.last().expect("a step has events").order();
+            made.extend(self.write(Write { folded, events: &new, new: step, last }, role, claims)?);
+            left = &left[step.len()..];
+            if capture::recorded() != captured_before && !left.is_empty() {
+                // Triggers of the user's have changed rows, perhaps this one again.
+                self.look_again(role, claims)?;
+            }
+        }
+        Ok(made)
+    }
+
+    fn build_on_each_other(&self, step: &[StoredEvent]) -> bool {
+        (0..step.len()).any(|at| reach::is_built_on(step, at, true, true, self.table.reach(), &self.table.rules))
+    }
+
+    /// For events that come late: the state from the beginning. They are in the table already.
+    fn fold_anew(&mut self, new: &[&Prepared], role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
+        let table = Rc::clone(&self.table);
+        let runner = Runner::Role(role, claims);
+        let new_orders: BTreeSet<_> = new.iter().map(|event| event.order()).collect();
+        let last = new.last().expect("an entity is touched by an event").order();
+        let was_absent = self.row.is_none();
+        let mut written = BTreeSet::new();
+        let (mut baseline, mut all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
+        loop {
+            let folded = head::fold(baseline.clone(), &mut all, &table.rules, runner);
+            let deleted = || all.iter().any(|event| ends(event, &table.rules));
+            if folded.state.is_none() && self.row.is_some() && !deleted() {
+                // A row is never deleted because its history does not reach back to its beginning.
+                let reason =
+                    "the entity's history does not explain its row; an operator can mend that: headwater.check()";
+                return Err(Reject::new(Code::ConstraintViolation, reason));
+            }
+            let begun = folded.begun_by;
+            let first = all.iter().position(|event| Some(event.order()) == begun).unwrap_or(0);
+            // What had no effect as long as the entity was absent has it now.
+            let all_new = was_absent || begun.is_some_and(|begun| new_orders.contains(&begun));
+            let stop = (first..all.len()).find(|&at| {
+                let order = all[at].order();
+                let (is_new, begins) = (all_new || new_orders.contains(&order), begun == Some(order));
+                (is_new || begins)
+                    && folded.state.is_some()
+                    && !written.contains(&order)
+                    && (reach::is_built_on(&all, at, is_new, begins, table.reach(), &table.rules)
+                        || begins && self.is_anothers(&all, at, new))
+            });
+            let Some(stop) = stop else {
+                let last = self.head.map_or(last, |head| head.max(last));
+                return self.write(Write { folded, events: &all, new, last }, role, claims);
+            };
+            let order = all[stop].order();
+            written.insert(order);
+            let folded = head::fold(baseline.clone(), &mut all[..=stop], &table.rules, runner);
+            let captured_before = capture::recorded();
+            let made = self.write(Write { folded, events: &all[..=stop], new, last: order }, role, claims)?;
+            Spi::connect_mut(|client| record(client, &made));
+            if capture::recorded() == captured_before {
+                all.extend(made.iter().map(Record::stored));
+            } else {
+                self.look_again(role, claims)?;
+                (baseline, all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
+            }
+        }
+    }
+
+    /// Reads row and head anew.
+    fn look_again(&mut self, role: Oid, claims: Option<&str>) -> Result<(), Reject> {
+        let Entity { entity_type, entity_id, tenant } = &self.entity;
+        let ids = std::slice::from_ref(entity_id);
+        self.row = row::lock(&self.table, tenant.as_deref(), ids, role, claims)?.remove(entity_id);
+        let heads = Spi::connect(|client| head::heads(client, entity_type, tenant.as_deref(), ids));
+        self.head = self.head.max(heads.into_iter().flatten().next());
+        Ok(())
+    }
+
+    /// Writes the row. Afterwards `row` and `head` are what they are with the new events.
+    fn write(&mut self, write: Write<'_>, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
+        let Write { folded, events, new, last } = write;
+        let newest = new.last().expect("an entity is touched by an event");
+        let user = self.beginner(folded.begun_by, new);
+        let mut wanted = folded.state.clone();
+        if let (Some(wanted), Some(column), Some(user)) = (&mut wanted, self.shared_user_column(), &user) {
+            // Whoever began this life of the entity, not the one before.
+            wanted.entry(column).or_insert_with(|| Value::String(user.clone()));
+        }
+        let before = self.row.take();
+        let (before, user) = (before.as_ref(), user.as_deref());
+        let actual = row::write(&self.table, &self.entity, before, wanted.as_ref(), user, role, claims)?;
+        self.row.clone_from(&actual);
+        self.head = Some(self.head.map_or(newest.order(), |head| head.max(newest.order())));
+        let (Some(after), Some(actual)) = (folded.state, actual) else { return Ok(Vec::new()) };
+        let (changed, filled): (State, State) =
+            fold::difference(&after, &actual).into_iter().partition(|(name, _)| after.contains_key(name));
+        let mut made = Vec::new();
+        if !filled.is_empty() {
+            let begun = folded.begun_by.unwrap_or(last);
+            made.push(self.updated(begun.0, id_of_fill(begun.1, clock::random()), filled, newest));
+        }
+        let mut behind: BTreeMap<Order, State> = BTreeMap::new();
+        for (field, value) in changed {
+            let writes = |event: &&StoredEvent| !event.fills() && reach::writes(event, &field, &self.table.rules);
+            // A value that stood in the row before was changed by the table alone.
+            let stood = before.and_then(|before| before.get(&field));
+            let brought = !stood.is_some_and(|stood| json::equal(stood, &after[&field]));
+            let bringer = events.iter().rev().filter(|_| brought).find(writes).map(StoredEvent::order);
+            behind.entry(bringer.unwrap_or(last)).or_default().insert(field, value);
+        }
+        for ((at, id), changed) in behind {
+            let gap = u32::try_from(clock::random() >> 96).expect("32 bits");
+            made.push(self.updated(at, id_behind(id, gap), changed, newest));
+        }
+        Ok(made)
+    }
+
+    /// Whether the life that `events[at]` begins has its user from the fill of a later beginning.
+    fn is_anothers(&self, events: &[StoredEvent], at: usize, new: &[&Prepared]) -> bool {
+        let Some(column) = self.shared_user_column() else { return false };
+        let writer = events[at..].iter().find(|event| reach::writes(event, &column, &self.table.rules));
+        let Some(user) = writer.filter(|event| event.fills()).map(|fill| &fill.payload[&column]) else { return false };
+        let beginner = self.beginner(Some(events[at].order()), new);
+        beginner.is_some_and(|beginner| user.as_str() != Some(&beginner))
+    }
+
+    fn shared_user_column(&self) -> Option<String> {
+        let user = self.table.user.as_ref()?;
+        self.table.columns.iter().any(|column| column.name == user.name).then(|| user.name.clone())
+    }
+
+    /// Who began this life of the entity, where a column wants to know.
+    fn beginner(&self, begun_by: Option<Order>, new: &[&Prepared]) -> Option<String> {
+        self.table.user.as_ref()?;
+        let begun = begun_by?;
+        match new.iter().find(|event| event.order() == begun) {
+            Some(event) => event.user_id.clone(),
+            None => Spi::connect(|client| head::user_of(client, &self.entity, begun)),
+        }
+    }
+
+    /// Without an id that sorts behind the cause's, the event stands one microsecond behind.
+    fn updated(&self, at: Micros, id: Option<uuid::Uuid>, difference: State, cause: &Prepared) -> Record {
+        let (occurred_at, id) = id.map_or_else(|| (at.plus(1), clock::new_id()), |id| (at, id));
+        Record {
+            id,
+            tenant: self.entity.tenant.clone(),
+            entity_type: self.entity.entity_type.clone(),
+            entity_id: self.entity.entity_id.clone(),
+            event_type: format!("{}.updated", self.entity.entity_type),
+            payload: difference,
+            schema_version: self.table.schema_version,
+            occurred_at,
+            user_id: cause.user_id.clone(),
+            client_id: None,
+            source: Source::Capture,
+            applies: true,
+        }
+    }
+}
+
+impl Record {
+    /// As the fold reads it.
+    fn stored(&self) -> StoredEvent {
+        StoredEvent {
+            occurred_at: self.occurred_at,
+            id: self.id,
+            name: name_of(&self.event_type, &self.entity_type).unwrap_or_default().to_owned(),
+            captured: self.source == Source::Capture,
+            payload: self.payload.clone(),
+        }
+    }
+}
+
+/// Whether an event can end its entity.
+fn ends(event: &StoredEvent, rules: &Rules) -> bool {
+    let custom = |rule: &Rule| matches!(rule, Rule::Delete | Rule::Custom { .. });
+    if event.captured { event.name == "deleted" } else { rules.get(&event.name).is_some_and(custom) }
+}
