@@ -46,9 +46,3 @@ end
 $$;
 comment on function headwater.follow_ddl() is
   'Event trigger: follows changes of enabled and published tables. It refuses a command by which changes would escape capture (SQLSTATE 55000); any other failure of its own is a warning.';
-
-create event trigger headwater_follow_ddl on ddl_command_end
-  when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER',
-               'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER EXTENSION')
-  execute function headwater.follow_ddl();
-comment on event trigger headwater_follow_ddl is 'Keeps what Headwater knows of enabled tables up to date with their definitions.';

@@ -44,9 +44,3 @@ end
 $$;
 comment on function headwater.follow_drop() is
   'Event trigger: takes the entities of dropped tables out of the registry. It refuses to drop a partition whose rows would go without an event (SQLSTATE 55000).';
-
-create event trigger headwater_follow_drop on sql_drop
-  when tag in ('DROP TABLE', 'DROP FOREIGN TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP TRIGGER', 'DROP FUNCTION', 'DROP ROUTINE', 'DROP TYPE',
-               'DROP DOMAIN', 'DROP EXTENSION')
-  execute function headwater.follow_drop();
-comment on event trigger headwater_follow_drop is 'Keeps the registry of enabled tables free of those that are gone.';

@@ -6,7 +6,7 @@ grant execute on function
   headwater.syncable_tables(),
   headwater.history(text, text, timestamptz, int),
   headwater.materialize(text, text, timestamptz, text),
-  headwater.check(), headwater.members(regclass),
+  headwater.check(), headwater.members(regclass), headwater.is_captured(regclass),
   headwater.caller(), headwater.singular(text)
   to headwater_reader;
 

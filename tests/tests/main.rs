@@ -14,3 +14,4 @@ mod pgbench;
 mod stack;
 mod startup;
 mod stream;
+mod upgrade;
