@@ -20,7 +20,8 @@ create table headwater.event (
 alter sequence headwater.event_position_seq owned by headwater.event.position;
 
 -- Reader: the fold (all events of an entity in their order), its head (the last of them), history.
-create index event_entity on headwater.event (entity_type, entity_id, occurred_at, id);
+-- The id comes first, for it decides most comparisons; they are of bytes, whatever the database's collation.
+create index event_entity on headwater.event (entity_id text_pattern_ops, entity_type text_pattern_ops, occurred_at, id);
 
 comment on table headwater.event is 'Every change as an immutable event, in the transaction that made it. Append-only.';
 comment on column headwater.event.position is 'Order for paging. Drawn under the entity''s lock: the positions of one entity rise in commit order.';

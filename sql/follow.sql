@@ -57,6 +57,7 @@ begin
   end if;
   if known.seen_in is not null then
     perform headwater.follow_partitions(relation, entity.entity_type);
+    perform headwater.set_trigger_modes(member) from headwater.members(relation) member;
     captured := (select bool_and(headwater.is_captured(member)) from headwater.members(relation) member);
     if known.captured and not captured then
       raise warning 'changes of table %, entity "%", are no longer captured: a trigger is gone or disabled', relation, entity.entity_type

@@ -3,13 +3,15 @@
 //!
 //! * `schema`: the SQL objects, from the folder `sql/`, in the order in which they need each other
 //! * `capture`: triggers; changed rows → events
+//! * `append`: events straight into the heap of the event table
 //! * `ingest`: clients' events → the event table and the row
 //! * `emit`, `materialize`, `declare`: the other functions of the SQL surface
 //! * `head`: where an entity's fold stands, and the fold, read from the event table
 //! * `custom`: the application's own merge functions
-//! * `table`: what there is to know of an enabled table; `render`: its values and keys as SQL expressions
+//! * `table`: what there is to know of an enabled table; `render`: its rows as JSON, its keys as text
 //! * `spi`, `settings`, `session`, `clock`, `raise`: what a backend needs to do all that
 
+mod append;
 mod capture;
 mod clock;
 mod custom;

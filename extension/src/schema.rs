@@ -15,7 +15,8 @@ extension_sql_file!("../../sql/caller.sql", name = "caller", requires = ["refuse
 extension_sql_file!("../../sql/uuid_v7.sql", name = "uuid_v7", requires = ["caller"]);
 extension_sql_file!("../../sql/invalidate.sql", name = "invalidate", requires = ["uuid_v7"]);
 extension_sql_file!("../../sql/parse_rules.sql", name = "parse_rules", requires = ["invalidate"]);
-extension_sql_file!("../../sql/state_expression.sql", name = "state_expression", requires = ["parse_rules"]);
+extension_sql_file!("../../sql/to_json.sql", name = "to_json", requires = ["parse_rules"]);
+extension_sql_file!("../../sql/state_expression.sql", name = "state_expression", requires = ["to_json"]);
 extension_sql_file!(
     "../../sql/entity_id_expression.sql",
     name = "entity_id_expression",
@@ -33,7 +34,8 @@ extension_sql_file!("../../sql/ensure_publications.sql", name = "ensure_publicat
 extension_sql_file!("../../sql/lock_briefly.sql", name = "lock_briefly", requires = ["ensure_publications"]);
 extension_sql_file!("../../sql/capture.sql", name = "capture", requires = ["lock_briefly"]);
 extension_sql_file!("../../sql/is_captured.sql", name = "is_captured", requires = ["capture"]);
-extension_sql_file!("../../sql/set_identity.sql", name = "set_identity", requires = ["is_captured"]);
+extension_sql_file!("../../sql/set_trigger_modes.sql", name = "set_trigger_modes", requires = ["is_captured"]);
+extension_sql_file!("../../sql/set_identity.sql", name = "set_identity", requires = ["set_trigger_modes"]);
 extension_sql_file!("../../sql/attach_member.sql", name = "attach_member", requires = ["set_identity"]);
 extension_sql_file!("../../sql/attach_capture.sql", name = "attach_capture", requires = ["attach_member"]);
 extension_sql_file!("../../sql/remember.sql", name = "remember", requires = ["attach_capture"]);

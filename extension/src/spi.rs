@@ -32,6 +32,25 @@ impl Statement {
     }
 }
 
+/// Calls `each` with every row that the last statement of this connection gave: its values and which are null.
+pub(crate) fn for_each_row(_client: &SpiClient<'_>, mut each: impl FnMut(&[pg_sys::Datum], &[bool])) {
+    // SAFETY: connected to SPI, as the client shows; the table of the last statement lives until another is run.
+    unsafe {
+        let found = pg_sys::SPI_tuptable;
+        if found.is_null() {
+            return;
+        }
+        let attributes = usize::try_from((*(*found).tupdesc).natts).expect("a count");
+        let mut values = vec![pg_sys::Datum::from(0); attributes];
+        let mut nulls = vec![true; attributes];
+        for place in 0..usize::try_from((*found).numvals).expect("a count") {
+            let tuple = *(*found).vals.add(place);
+            pg_sys::heap_deform_tuple(tuple, (*found).tupdesc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            each(&values, &nulls);
+        }
+    }
+}
+
 /// Runs a query once. As long as the transaction has written nothing it remains without an id: it costs none, and works
 /// on a standby. Once it has written, the query sees what was committed until now.
 pub(crate) fn read_once<'c>(client: &SpiClient<'c>, sql: &str, args: &[DatumWithOid<'_>]) -> SpiTupleTable<'c> {

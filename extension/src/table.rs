@@ -4,18 +4,21 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use headwater_model::fold::State;
 use headwater_model::reach;
 use headwater_model::rules::Rules;
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_literal};
+use pgrx::{JsonB, PgSqlErrorCode};
 
 use crate::raise::raise;
 
+use crate::head::object;
 use crate::ingest::unseen::KeyIndex;
-use crate::render::{self, Column};
-use crate::spi::{Statement, latest};
+use crate::render::{self, Column, Row, RowRenderer, Writer};
+use crate::settings::Settings;
+use crate::spi::{Statement, for_each_row, latest};
 
 /// An enabled table, or a partition of one.
 pub(crate) struct Table {
@@ -26,6 +29,8 @@ pub(crate) struct Table {
     /// The shared columns: all but the excluded ones.
     pub(crate) columns: Vec<Column>,
     pub(crate) key: Vec<Column>,
+    /// Renders its rows.
+    pub(crate) renderer: RowRenderer,
     pub(crate) tenant: Option<Column>,
     pub(crate) user: Option<Column>,
     /// The columns that clients' events may set.
@@ -59,7 +64,35 @@ impl Table {
 
     /// The tenant of the row called `alias`, as text.
     pub(crate) fn tenant_of(&self, alias: &str) -> String {
-        self.tenant.as_ref().map_or_else(|| "null::text".to_owned(), |column| column.text(alias))
+        self.tenant.as_ref().map_or_else(|| "null::text".to_owned(), |column| column.text_of(alias))
+    }
+
+    /// What is selected of a row to render it.
+    pub(crate) fn selected(&self, alias: &str) -> String {
+        self.rendered().map(|column| column.of(alias)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Calls `each` with the entity id and the state of every row of the last statement, which selected `selected`.
+    pub(crate) fn for_each_selected(&self, client: &SpiClient<'_>, mut each: impl FnMut(String, State)) {
+        let numbers: Vec<_> = self.rendered().map(|column| column.number).collect();
+        let (mut writer, mut entity_id) = (Writer::default(), Vec::new());
+        let _settings = self.renderer.depends_on_settings.then(Settings::for_rendering);
+        for_each_row(client, |values, nulls| {
+            // SAFETY: the columns are of the types that the catalog names.
+            let row = unsafe { Row::selected(values, nulls, &numbers) };
+            self.renderer.entity_id(&row, &mut entity_id);
+            let state = self.renderer.state(&row, &mut writer);
+            // SAFETY: the writer's jsonb.
+            let state = unsafe { JsonB::from_datum(pg_sys::Datum::from(state.as_ptr()), false) };
+            let state = state.and_then(|state| object(state.0)).expect("a state is an object");
+            each(String::from_utf8_lossy(&entity_id).into_owned(), state);
+        });
+    }
+
+    /// The shared columns, and those of the key.
+    fn rendered(&self) -> impl Iterator<Item = &Column> {
+        let is_shared = |key: &&Column| self.columns.iter().any(|column| column.number == key.number);
+        self.columns.iter().chain(self.key.iter().filter(move |key| !is_shared(key)))
     }
 
     /// The shared columns of the row called `alias`, as jsonb.
@@ -174,12 +207,15 @@ fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
             shared.iter().filter(|column| !reserved(&column.name) && !generated.contains(&column.name)).collect();
         let listed = |columns: Vec<&Column>| columns.into_iter().map(|column| column.name.clone()).collect();
         let spelt = listed(settable.iter().copied().filter(|column| !column.is_json).collect());
+        let key: Vec<_> = entry.key_columns.iter().map(named).collect();
+        let tenant = entry.tenant_column.as_ref().map(named);
         Some(Table {
             relid,
             name,
             entity_type: entity_type.to_owned(),
-            key: entry.key_columns.iter().map(named).collect(),
-            tenant: entry.tenant_column.as_ref().map(named),
+            renderer: RowRenderer::new(&shared, &key, tenant.as_ref()),
+            key,
+            tenant,
             user: entry.user_column.as_ref().map(named),
             settable: listed(settable),
             spelt,
@@ -232,6 +268,7 @@ pub(crate) fn columns(client: &SpiClient<'_>, relid: Oid) -> Option<Description>
     #[derive(serde::Deserialize)]
     struct Attribute {
         name: String,
+        number: i16,
         type_oid: u32,
         sql_type: String,
         base_type: String,
@@ -252,7 +289,7 @@ pub(crate) fn columns(client: &SpiClient<'_>, relid: Oid) -> Option<Description>
         client,
         &format!(
             "select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-               'name', a.attname, 'type_oid', a.atttypid::int8,
+               'name', a.attname, 'number', a.attnum, 'type_oid', a.atttypid::int8,
                'sql_type', pg_catalog.format_type(a.atttypid, a.atttypmod), 'base_type', pg_catalog.format_type(b.oid, -1),
                'builtin', b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace and b.typtype <> 'c',
                'generated', a.attgenerated <> '' or a.attidentity = 'a') order by a.attnum)
@@ -267,7 +304,7 @@ pub(crate) fn columns(client: &SpiClient<'_>, relid: Oid) -> Option<Description>
                )
                select base.oid, base.typtype, base.typnamespace from base where base.typbasetype = 0
              ) b
-             where a.attrelid = {} and a.attnum > 0 and not a.attisdropped",
+             where a.attrelid = {} and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'",
             relid.to_u32()
         ),
     );
@@ -279,7 +316,7 @@ pub(crate) fn columns(client: &SpiClient<'_>, relid: Oid) -> Option<Description>
         generated: attributes.iter().filter(|a| a.generated).map(|a| a.name.clone()).collect(),
         columns: attributes
             .into_iter()
-            .map(|a| Column::new(a.name, Oid::from(a.type_oid), a.sql_type, a.base_type, a.builtin))
+            .map(|a| Column::new(a.name, a.number, Oid::from(a.type_oid), a.sql_type, a.base_type, a.builtin))
             .collect(),
     })
 }

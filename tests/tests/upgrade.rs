@@ -67,7 +67,7 @@ async fn an_upgraded_catalog_equals_a_fresh_one() {
         .sql(
             "create extension headwater version '0.1.0';
              create table orders (id int primary key, tenant_id text, secret text);
-             select headwater.enable('orders', tenant_column => 'tenant_id', exclude => '{secret}')",
+             select headwater.enable('orders', tenant_column => 'tenant_id', exclude => '{secret}', backfill => false)",
         )
         .await;
     postgres.sql("alter extension headwater update").await;

@@ -1,32 +1,42 @@
 //! Capture: what a statement changed in an enabled table becomes events, in the same transaction.
 //!
-//! Statement-level AFTER triggers with transition tables: one insert into `headwater.event` a statement, whose plan is
-//! kept. The rows are locked by the statement before the trigger runs, so the positions of an entity rise in commit order.
+//! Statement-level AFTER triggers with transition tables. Rows are rendered here and go straight into the event table
+//! (`append`), without a statement of their own. The rows are locked by the statement before the trigger runs, so the
+//! positions of an entity rise in commit order.
 //!
 //! 1. Each changed row is one event: `created` with the row, `updated` with what changed, `deleted` with the key.
 //! 2. A row whose key or tenant changed is `deleted` under the old and `created` under the new. All deletes of a
 //!    statement come before its creates, so that keys that are handed on end with the row that has them now.
 //! 3. Ingest's own write of a row is passed over, nothing else that it sets off (see [`own_write`]).
+//! 4. A subscription's apply worker fires no statement triggers: there, and only there, a row trigger captures.
 
+mod baseline;
+mod nesting;
 pub(crate) mod own_write;
-mod statements;
+mod rows;
 
 use std::cell::Cell;
 use std::ffi::CStr;
 
 use headwater_model::clock::Micros;
-use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
 
+use crate::append::{Appender, NewEvent};
 use crate::clock;
+use crate::head;
+use crate::raise::raise;
+use crate::render::{Row, Writer};
 use crate::settings::{self, Settings};
 use crate::table::{self, Table};
+use nesting::Earlier;
 use own_write::Operation;
+use rows::{TransitionTable, Tuple};
 
 thread_local! {
     static RECORDED: Cell<i64> = const { Cell::new(0) };
+    static WRITER: Cell<Option<Writer>> = const { Cell::new(None) };
 }
 
 /// How many events this backend has captured so far.
@@ -34,84 +44,339 @@ pub(crate) fn recorded() -> i64 {
     RECORDED.get()
 }
 
-#[pg_trigger(sql = false)]
-fn capture<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, PgTriggerError> {
-    let entity_type = trigger.extra_args()?.into_iter().next().expect("attach_capture names the entity");
-    let table = table::of_trigger(trigger.relid()?, &entity_type);
-    let data = trigger.trigger_data();
-    let _settings = Settings::for_rendering();
-    Spi::connect_mut(|client| {
-        // SAFETY: the trigger data that Postgres gave us; the connection is the one just opened.
-        unsafe { pg_sys::SPI_register_trigger_data(std::ptr::from_ref(data).cast_mut()) };
-        let statement = Fired { table: &table, client, occurred_at: clock::now(), user: acting_user() };
-        match trigger.op()? {
-            PgTriggerOperation::Insert => statement.insert(),
-            // SAFETY: an update's trigger has both transition tables.
-            PgTriggerOperation::Update => statement.update(unsafe { pg_sys::tuplestore_tuple_count(data.tg_oldtable) }),
-            PgTriggerOperation::Delete => statement.delete(),
-            PgTriggerOperation::Truncate => statement.truncate(),
-        }
-        Ok::<_, PgTriggerError>(())
-    })?;
-    Ok(None::<PgHeapTuple<'a, pgrx::AllocatedByRust>>)
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+extern "C-unwind" fn pg_finfo_capture_wrapper() -> &'static pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
 }
 
-/// A statement that changed rows of a table.
-struct Fired<'t, 'c, 'm> {
+/// By hand: it reads tuples where they are, which pgrx's triggers would copy.
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+#[pg_guard]
+unsafe extern "C-unwind" fn capture_wrapper(call: pg_sys::FunctionCallInfo) -> Datum {
+    #[expect(clippy::cast_ptr_alignment, reason = "the tag says that it is one")]
+    // SAFETY: Postgres calls; whether as a trigger, the node's tag says.
+    let data = unsafe {
+        let context = (*call).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            raise(
+                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "headwater.capture is a trigger's function",
+                "headwater.enable makes the triggers.",
+            );
+        }
+        &*context.cast::<pg_sys::TriggerData>()
+    };
+    capture(data);
+    Datum::from(0)
+}
+
+fn capture(data: &pg_sys::TriggerData) {
+    // SAFETY: attach_member gives the entity's name as the only argument; the trigger lives as long as its relation is
+    // open, which it is.
+    let (entity_type, relid) = unsafe {
+        let trigger = &*data.tg_trigger;
+        if trigger.tgnargs != 1 {
+            raise(
+                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "a trigger of headwater.capture does not name its entity",
+                "Drop it; headwater.enable makes the triggers.",
+            );
+        }
+        (CStr::from_ptr(*trigger.tgargs).to_str().unwrap_or_default(), (*data.tg_relation).rd_id)
+    };
+    let depth = own_write::trigger_depth();
+    let event = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
+    let for_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+    let before = data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
+
+    if before && event != pg_sys::TRIGGER_EVENT_TRUNCATE {
+        nesting::begin(depth, relid, entity_type);
+    } else if !for_row {
+        let earlier = if before { None } else { nesting::end(depth, relid) };
+        let fired = Fired { data, table: table::of_trigger(relid, entity_type), depth };
+        fired.statement(event, earlier);
+    } else if !nesting::is_open(depth, relid) {
+        let fired = Fired { data, table: table::of_trigger(relid, entity_type), depth };
+        fired.row(event);
+    }
+}
+
+/// A trigger that fired for changed rows of a table.
+struct Fired<'d> {
+    data: &'d pg_sys::TriggerData,
+    table: std::rc::Rc<Table>,
+    depth: i32,
+}
+
+impl Fired<'_> {
+    /// The transition tables hold what changed; before a TRUNCATE, the table itself does.
+    fn statement(self, event: u32, earlier: Option<Earlier>) {
+        let table = &*self.table;
+        let _settings = table.renderer.depends_on_settings.then(Settings::for_rendering);
+        match event {
+            pg_sys::TRIGGER_EVENT_INSERT => {
+                let own = own_write::take(table.relid, Operation::Insert);
+                let mut new = self.transition(self.data.tg_newtable);
+                let mut record = Record::new(table, self.depth, own, earlier);
+                while let Some(row) = new.next() {
+                    record.created(&row);
+                }
+                record.end();
+                new.close();
+            }
+            pg_sys::TRIGGER_EVENT_UPDATE => {
+                let own = own_write::take(table.relid, Operation::Update);
+                let mut old = self.transition(self.data.tg_oldtable);
+                if old.len() > 0 {
+                    baseline::of_old_rows(table, self.data);
+                }
+                let mut new = self.transition(self.data.tg_newtable);
+                let mut record = Record::new(table, self.depth, own, earlier);
+                let mut moved = 0_u64;
+                // Both hold the rows in the same order.
+                while let (Some(old), Some(new)) = (old.next(), new.next()) {
+                    if table.renderer.same_entity(&old, &new) {
+                        record.updated(&old, &new);
+                    } else {
+                        moved += 1;
+                        record.deleted(&old);
+                    }
+                }
+                if moved > 0 {
+                    old.rewind();
+                    new.rewind();
+                    while let (Some(old), Some(new)) = (old.next(), new.next()) {
+                        if !table.renderer.same_entity(&old, &new) {
+                            record.moved_to(&new);
+                        }
+                    }
+                }
+                record.end();
+                old.close();
+                new.close();
+            }
+            pg_sys::TRIGGER_EVENT_DELETE => {
+                let own = own_write::take(table.relid, Operation::Delete);
+                let mut old = self.transition(self.data.tg_oldtable);
+                if old.len() > 0 {
+                    baseline::of_old_rows(table, self.data);
+                }
+                let mut record = Record::new(table, self.depth, own, earlier);
+                while let Some(row) = old.next() {
+                    record.deleted(&row);
+                }
+                record.end();
+                old.close();
+            }
+            _ => {
+                baseline::of_table(table);
+                let mut record = Record::new(table, self.depth, None, earlier);
+                // SAFETY: a TRUNCATE holds the table's strongest lock.
+                unsafe { rows::for_each(self.data.tg_relation, |row| record.deleted(row)) };
+                record.end();
+            }
+        }
+    }
+
+    /// One row, in a subscription's apply worker.
+    fn row(self, event: u32) {
+        let table = &*self.table;
+        let _settings = table.renderer.depends_on_settings.then(Settings::for_rendering);
+        // SAFETY: a row trigger has the tuples of its event, of the table's description.
+        let tuple = |tuple: pg_sys::HeapTuple| unsafe { Tuple::of(tuple, (*self.data.tg_relation).rd_att) };
+        let first = tuple(self.data.tg_trigtuple);
+        if event != pg_sys::TRIGGER_EVENT_INSERT {
+            baseline::of_row(table, &first.row());
+        }
+        let mut record = Record::new(table, self.depth, None, None);
+        match event {
+            pg_sys::TRIGGER_EVENT_INSERT => record.created(&first.row()),
+            pg_sys::TRIGGER_EVENT_DELETE => record.deleted(&first.row()),
+            _ => {
+                let second = tuple(self.data.tg_newtuple);
+                let (old, new) = (first.row(), second.row());
+                if table.renderer.same_entity(&old, &new) {
+                    record.updated(&old, &new);
+                } else {
+                    record.deleted(&old);
+                    record.moved_to(&new);
+                }
+            }
+        }
+        record.end();
+    }
+
+    fn transition(&self, store: *mut pg_sys::Tuplestorestate) -> TransitionTable {
+        // SAFETY: the trigger asked for this transition table.
+        unsafe { TransitionTable::new(store, (*self.data.tg_relation).rd_att) }
+    }
+}
+
+/// The events of one firing.
+struct Record<'t> {
     table: &'t Table,
-    client: &'m mut SpiClient<'c>,
-    occurred_at: Micros,
+    depth: i32,
+    /// The entity whose change is ingest's own.
+    own: Option<String>,
+    now: Micros,
+    earlier: Option<Earlier>,
+    /// A statement on the same entity is around this one.
+    within_another: bool,
+    clock_is_behind: bool,
     user: Option<String>,
+    created: String,
+    updated: String,
+    deleted: String,
+    writer: Writer,
+    entity_id: Vec<u8>,
+    /// Opened with the first event: a statement that changed nothing takes no lock.
+    appender: Option<Appender>,
+    /// What rendering a row leaves behind.
+    memory: pg_sys::MemoryContext,
+    outer_memory: pg_sys::MemoryContext,
 }
 
-impl Fired<'_, '_, '_> {
-    fn insert(mut self) {
-        let own = own_write::take(self.table.relid, Operation::Insert);
-        self.record("insert", statements::insert, own.as_deref());
-    }
-
-    fn update(mut self, rows: i64) {
-        let own = own_write::take(self.table.relid, Operation::Update);
-        self.baselines(statements::Source::OldRows);
-        let recorded = if rows == 1 {
-            self.record("update_one", statements::update_one, own.as_deref())
-        } else {
-            self.record("update", statements::update, own.as_deref())
+impl<'t> Record<'t> {
+    fn new(table: &'t Table, depth: i32, own: Option<String>, earlier: Option<Earlier>) -> Self {
+        let within_another = nesting::keep_instants(depth, &table.entity_type);
+        let now = clock::now();
+        // SAFETY: deleted at `end`; before that by its parent, if an error comes first.
+        let memory = unsafe {
+            pg_sys::AllocSetContextCreateExtended(
+                pg_sys::CurrentMemoryContext,
+                c"headwater row".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
         };
-        // What is missing moved to another key or tenant.
-        if recorded < rows - i64::from(own.is_some()) {
-            self.record("move", statements::moves, own.as_deref());
+        Self {
+            table,
+            depth,
+            own,
+            now,
+            earlier,
+            within_another,
+            clock_is_behind: clock::is_behind(now),
+            user: acting_user(),
+            created: format!("{}.created", table.entity_type),
+            updated: format!("{}.updated", table.entity_type),
+            deleted: format!("{}.deleted", table.entity_type),
+            writer: WRITER.take().unwrap_or_default(),
+            entity_id: Vec::new(),
+            appender: None,
+            memory,
+            // SAFETY: a variable of the backend.
+            outer_memory: unsafe { pg_sys::CurrentMemoryContext },
         }
     }
 
-    fn delete(mut self) {
-        let own = own_write::take(self.table.relid, Operation::Delete);
-        self.baselines(statements::Source::OldRows);
-        self.record("delete", |table| statements::delete(table, statements::Source::OldRows), own.as_deref());
+    fn created(&mut self, row: &Row<'_>) {
+        let user = || self.table.user.as_ref().and_then(|column| row.text(column));
+        let user = self.user.as_ref().map(|user| user.clone().into_bytes()).or_else(user);
+        self.add(Kind::Created, row, user.as_deref(), |table, writer| {
+            table.renderer.state(row, writer);
+        });
     }
 
-    fn truncate(mut self) {
-        self.baselines(statements::Source::Table);
-        self.record("truncate", |table| statements::delete(table, statements::Source::Table), None);
+    /// A row that had another key or tenant.
+    fn moved_to(&mut self, row: &Row<'_>) {
+        let user = self.user.clone();
+        self.add(Kind::Created, row, user.as_deref().map(str::as_bytes), |table, writer| {
+            table.renderer.state(row, writer);
+        });
     }
 
-    /// Records events by a statement of three parameters; returns how many.
-    fn record(&mut self, name: &str, sql: fn(&Table) -> String, own: Option<&str>) -> i64 {
-        let arguments: [DatumWithOid<'_>; 3] =
-            [clock::timestamp(self.occurred_at).into(), self.user.clone().into(), own.into()];
-        let recorded = self.table.statement(name, || sql(self.table)).run(self.client, &arguments).len();
-        let recorded = i64::try_from(recorded).expect("fewer rows than a statement can change");
-        RECORDED.set(RECORDED.get() + recorded);
-        recorded
+    fn updated(&mut self, old: &Row<'_>, new: &Row<'_>) {
+        let user = self.user.clone();
+        self.add(Kind::Updated, new, user.as_deref().map(str::as_bytes), |table, writer| {
+            table.renderer.changes(old, new, writer);
+        });
     }
 
-    /// Until a table is backfilled, a row's first change writes its baseline.
-    fn baselines(&mut self, source: statements::Source) {
-        if !self.table.backfilled {
-            let name = if source == statements::Source::OldRows { "baseline" } else { "baseline_truncate" };
-            self.table.statement(name, || statements::baseline(self.table, source)).run(self.client, &[]);
+    fn deleted(&mut self, row: &Row<'_>) {
+        let user = self.user.clone();
+        self.add(Kind::Deleted, row, user.as_deref().map(str::as_bytes), |table, writer| {
+            table.renderer.key(row, writer);
+        });
+    }
+
+    fn add(&mut self, kind: Kind, row: &Row<'_>, user: Option<&[u8]>, payload: impl FnOnce(&Table, &mut Writer)) {
+        let table = self.table;
+        // SAFETY: set back below; an error sets back too.
+        unsafe { pg_sys::MemoryContextSwitchTo(self.memory) };
+        table.renderer.entity_id(row, &mut self.entity_id);
+        if self.own.as_ref().is_none_or(|own| own.as_bytes() != self.entity_id) {
+            let tenant = table.renderer.tenant(row);
+            payload(table, &mut self.writer);
+            let occurred_at = self.instant(tenant.as_deref());
+            // SAFETY: the appender's own memory is a child of the statement's.
+            unsafe { pg_sys::MemoryContextSwitchTo(self.outer_memory) };
+            if self.within_another {
+                nesting::changed(self.depth, &table.entity_type, &self.entity_id);
+            }
+            let event_type = match kind {
+                Kind::Created => &self.created,
+                Kind::Updated => &self.updated,
+                Kind::Deleted => &self.deleted,
+            };
+            self.appender.get_or_insert_with(Appender::open).append(&NewEvent {
+                id: clock::new_id(),
+                tenant: tenant.as_deref(),
+                entity_type: table.entity_type.as_bytes(),
+                entity_id: &self.entity_id,
+                event_type: event_type.as_bytes(),
+                payload: self.writer.bytes(),
+                schema_version: table.schema_version,
+                occurred_at,
+                recorded_at: self.now,
+                user,
+                client: None,
+                source: "capture",
+                applies: true,
+            });
+        }
+        // SAFETY: nothing of the row is used any more.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(self.outer_memory);
+            pg_sys::MemoryContextReset(self.memory);
         }
     }
+
+    /// When the change of the row at hand happened: now, but below what changed it within this statement, and above
+    /// all that stands in its history.
+    fn instant(&self, tenant: Option<&[u8]>) -> Micros {
+        if let Some(instant) = self.earlier.as_ref().and_then(|earlier| earlier.of(&self.entity_id)) {
+            return instant;
+        }
+        if !self.clock_is_behind {
+            return self.now;
+        }
+        let entity_id = String::from_utf8_lossy(&self.entity_id).into_owned();
+        let tenant = tenant.map(String::from_utf8_lossy);
+        let head = Spi::connect(|client| head::heads(client, &self.table.entity_type, tenant.as_deref(), &[entity_id]));
+        head.into_iter().flatten().next().map_or(self.now, |(at, _)| self.now.max(at.plus(1)))
+    }
+
+    fn end(self) {
+        if let Some(appender) = self.appender {
+            RECORDED.set(RECORDED.get() + appender.close());
+        }
+        WRITER.set(Some(self.writer));
+        // SAFETY: made in `new`.
+        unsafe { pg_sys::MemoryContextDelete(self.memory) };
+    }
+}
+
+/// What happened to a row.
+#[derive(Clone, Copy)]
+enum Kind {
+    Created,
+    Updated,
+    Deleted,
 }
 
 /// Who acts, where the application says so the way PostgREST and ingest do: `sub` of the token's claims.

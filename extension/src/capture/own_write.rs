@@ -51,7 +51,8 @@ pub(crate) fn take(relid: Oid, operation: Operation) -> Option<String> {
     })
 }
 
-fn trigger_depth() -> i32 {
+/// How many triggers are running, this one included.
+pub(super) fn trigger_depth() -> i32 {
     // SAFETY: the function reads no arguments.
     let depth = unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) };
     depth.expect("pg_trigger_depth returns a number")

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::unseen;
 use crate::capture::own_write::{self, Operation};
-use crate::head::{Entity, object};
+use crate::head::Entity;
 use crate::render;
 use crate::session::{self, ActingAs};
 use crate::spi::run_once;
@@ -154,23 +154,18 @@ impl Keys {
     }
 
     fn lock(&self, table: &Table, tenant: Option<&str>, role: Oid, claims: Option<&str>) -> HashMap<String, State> {
-        let sql = || {
-            let id_and_state = format!("{}, {}", table.entity_id("t"), table.state("t"));
-            format!("{} order by 1 for update of t", of_tenant(table, &id_and_state))
-        };
+        let sql =
+            || format!("{} order by {} for update of t", of_tenant(table, &table.selected("t")), table.entity_id("t"));
         let _acting = ActingAs::role(role, claims);
         Spi::connect_mut(|client| {
             let mut arguments = self.arguments();
             arguments.push(tenant.into());
-            table
-                .statement("lock", sql)
-                .run(client, &arguments)
-                .map(|row| {
-                    let get = "the key is not null, and the state is an object";
-                    let id: String = row.get(1).expect(get).expect(get);
-                    (id, object(row.get::<JsonB>(2).expect(get).expect(get).0).expect(get))
-                })
-                .collect()
+            table.statement("lock", sql).run(client, &arguments);
+            let mut found = HashMap::new();
+            table.for_each_selected(client, |entity_id, state| {
+                found.insert(entity_id, state);
+            });
+            found
         })
     }
 }
@@ -257,7 +252,7 @@ impl Write<'_> {
                 table.name,
                 names.join(", "),
                 typed.join(", "),
-                table.state("t"),
+                table.selected("t"),
             )
         };
         self.run(Operation::Insert, &format!("insert {}", names.join(",")), sql, &values)
@@ -291,14 +286,21 @@ impl Write<'_> {
                 table.name,
                 assignments.join(", "),
                 self.this_row(),
-                table.state("t")
+                table.selected("t")
             )
         };
         self.run(Operation::Update, &name, sql, &values)
     }
 
     fn delete(&self) -> Result<(), Reject> {
-        let sql = || format!("delete from {} as t where {} returning '{{}}'::jsonb", self.table.name, self.this_row());
+        let sql = || {
+            format!(
+                "delete from {} as t where {} returning {}",
+                self.table.name,
+                self.this_row(),
+                self.table.selected("t")
+            )
+        };
         self.run(Operation::Delete, "delete", sql, &State::new()).map(|_| ())
     }
 
@@ -326,16 +328,15 @@ impl Write<'_> {
             Spi::connect_mut(|client| {
                 let arguments =
                     [JsonB(Value::Object(values.clone())).into(), parts.into(), self.entity.tenant.as_deref().into()];
-                statement
-                    .run(client, &arguments)
-                    .next()
-                    .and_then(|row| object(row.get::<JsonB>(1).expect("a jsonb")?.0))
-                    .ok_or_else(|| {
-                        Reject::new(
-                            Code::Forbidden,
-                            format!("{} may not be changed so by this role", self.entity.entity_id),
-                        )
-                    })
+                statement.run(client, &arguments);
+                let mut written = None;
+                table.for_each_selected(client, |_, state| written = Some(state));
+                written.ok_or_else(|| {
+                    Reject::new(
+                        Code::Forbidden,
+                        format!("{} may not be changed so by this role", self.entity.entity_id),
+                    )
+                })
             })
         })
     }

@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 
+mod capture;
 mod ddl;
 
 #[pg_schema]
@@ -290,7 +291,7 @@ mod tests {
             captured("t"),
             json!([{"entity_id": "9007199254740993", "name": "created", "payload": {
                 "id": "9007199254740993", "n": "12345678901234567890.0123456789", "a": ["9007199254740993"], "f": "NaN", "b": "\\x00ff",
-                "at": "2026-11-22T12:00:00.000001+00:00", "d": "2026-11-22", "i": "P1DT2H", "r": "[1,5)", "m": "glad", "p": "(1,x)",
+                "at": "2026-11-22T12:00:00.000001+00:00", "d": "2026-11-22", "i": "P1DT2H", "r": "[1,5)", "m": "glad", "p": {"a": "1", "b": "x"},
                 "j": {"k": 1}, "g": 1}}])
         );
         assert_eq!(one::<String>("show timezone").as_deref(), Some("Asia/Tokyo"));

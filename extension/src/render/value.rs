@@ -1,0 +1,517 @@
+//! A datum as JSON that JavaScript reads without loss, and as text.
+//!
+//! | type | JSON |
+//! |---|---|
+//! | int2, int4, finite float4 and float8 | number |
+//! | int8, numeric, NaN and the infinities | decimal string, `"NaN"`, `"Infinity"` |
+//! | boolean; json, jsonb | boolean; itself |
+//! | date, timestamp, timestamptz | ISO 8601 string, UTC; `"infinity"` |
+//! | bytea | string of `\x` and hexadecimal digits |
+//! | arrays | arrays, nested for each dimension |
+//! | composite types | objects by the names of their fields |
+//! | all else: text, uuid, enums, ranges, intervals, addresses… | string, as Postgres prints it |
+//!
+//! No code of a user's runs: a type is printed by its output function, never by a cast to json.
+
+#![expect(clippy::cast_ptr_alignment, reason = "what Postgres detoasts is aligned for any type")]
+
+use std::cell::{RefCell, UnsafeCell};
+use std::ffi::CStr;
+
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::jsonb::{Container, Writer, key_order};
+
+/// How the values of a type become JSON.
+pub(crate) enum Form {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float(Function),
+    Text,
+    Uuid,
+    Bytea,
+    /// date, timestamp, timestamptz: this one.
+    Time(Oid),
+    Json,
+    Jsonb,
+    Array(Box<Element>),
+    Composite(RefCell<Option<Fields>>),
+    /// What its output function prints.
+    Output {
+        function: Function,
+        /// The output does not depend on settings.
+        steady: bool,
+    },
+}
+
+/// The element type of an array.
+pub(crate) struct Element {
+    form: Form,
+    type_oid: Oid,
+    length: i16,
+    by_value: bool,
+    align: i8,
+}
+
+/// The fields of a composite type, in the order of an object's keys.
+pub(crate) struct Fields {
+    /// Postgres counts the changes of a type; this is the one described.
+    version: u64,
+    fields: Vec<(String, usize, Form)>,
+}
+
+/// A function that prints a value, with what it remembers from call to call.
+pub(crate) struct Function(Box<UnsafeCell<pg_sys::FmgrInfo>>);
+
+impl Function {
+    fn new(oid: Oid) -> Self {
+        let info = Box::new(UnsafeCell::new(pg_sys::FmgrInfo::default()));
+        // SAFETY: the box does not move what it holds; what the function remembers lives as long as the backend.
+        unsafe { pg_sys::fmgr_info_cxt(oid, info.get(), pg_sys::TopMemoryContext) };
+        Self(info)
+    }
+
+    /// What it prints, in the current memory context.
+    ///
+    /// # Safety
+    /// An output function, and a datum of its type.
+    unsafe fn print<'a>(&self, datum: Datum) -> &'a [u8] {
+        // SAFETY: the caller's promise.
+        unsafe { CStr::from_ptr(pg_sys::OutputFunctionCall(self.0.get(), datum)).to_bytes() }
+    }
+
+    fn call(&self, datum: Datum) -> Datum {
+        // SAFETY: a cast function of one argument.
+        unsafe { pg_sys::FunctionCall1Coll(self.0.get(), pg_sys::DEFAULT_COLLATION_OID, datum) }
+    }
+}
+
+fn output_function(type_oid: Oid) -> Function {
+    let (mut function, mut is_varlena) = (Oid::INVALID, false);
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::getTypeOutputInfo(type_oid, &raw mut function, &raw mut is_varlena) };
+    Function::new(function)
+}
+
+impl Form {
+    /// How values of this type are rendered.
+    pub(crate) fn of(type_oid: Oid) -> Self {
+        // SAFETY: catalog look-ups; both accept any type's OID.
+        let (base, element, kind) = unsafe {
+            let base = pg_sys::getBaseType(type_oid);
+            (base, pg_sys::get_element_type(base), pg_sys::get_typtype(base))
+        };
+        match base {
+            pg_sys::BOOLOID => Self::Bool,
+            pg_sys::INT2OID => Self::Int2,
+            pg_sys::INT4OID => Self::Int4,
+            pg_sys::INT8OID => Self::Int8,
+            pg_sys::FLOAT4OID | pg_sys::FLOAT8OID => Self::Float(output_function(base)),
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Self::Text,
+            pg_sys::UUIDOID => Self::Uuid,
+            pg_sys::BYTEAOID => Self::Bytea,
+            pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Self::Time(base),
+            pg_sys::JSONOID => Self::Json,
+            pg_sys::JSONBOID => Self::Jsonb,
+            _ if element != Oid::INVALID => {
+                let (mut length, mut by_value, mut align) = (0, false, 0);
+                // SAFETY: a catalog look-up.
+                unsafe {
+                    pg_sys::get_typlenbyvalalign(element, &raw mut length, &raw mut by_value, &raw mut align);
+                }
+                Self::Array(Box::new(Element { form: Self::of(element), type_oid: element, length, by_value, align }))
+            }
+            _ if kind == pg_sys::TYPTYPE_COMPOSITE.cast_signed() => Self::Composite(RefCell::default()),
+            _ => Self::Output { function: output_function(base), steady: prints_steadily(base, kind) },
+        }
+    }
+
+    /// Whether the session's settings make a difference: then they must be pinned while it renders.
+    pub(crate) fn depends_on_settings(&self) -> bool {
+        match self {
+            Self::Float(_) | Self::Composite(_) => true,
+            Self::Array(element) => element.form.depends_on_settings(),
+            Self::Output { steady, .. } => !steady,
+            _ => false,
+        }
+    }
+
+    /// Whether only `jsonb_populate_record` reads its JSON back.
+    pub(crate) fn is_structured(&self) -> bool {
+        matches!(self, Self::Array(_) | Self::Composite(_))
+    }
+
+    /// Adds a value to a container.
+    ///
+    /// # Safety
+    /// A datum of this type, not null.
+    pub(crate) unsafe fn write(&self, out: &mut Writer, into: &mut Container, datum: Datum) {
+        // SAFETY: the caller's promise, and by it the datum's type is the one that each arm reads.
+        unsafe {
+            match self {
+                Self::Bool => out.bool(into, datum.value() & 0xff != 0),
+                Self::Int2 => out.int4(into, i32::from(int2(datum))),
+                Self::Int4 => out.int4(into, int4(datum)),
+                Self::Float(function) => {
+                    let printed = function.print(datum);
+                    if printed.last().is_some_and(u8::is_ascii_digit) {
+                        let printed = printed.as_ptr().cast_mut().cast();
+                        out.numeric(into, pg_sys::OidInputFunctionCall(NUMERIC_IN, printed, Oid::INVALID, -1));
+                    } else {
+                        out.text(into, printed);
+                    }
+                }
+                Self::Json => {
+                    let text = Detoasted::new(datum).to_c_string();
+                    out.document(into, pg_sys::OidInputFunctionCall(JSONB_IN, text, Oid::INVALID, -1));
+                }
+                Self::Jsonb => out.document(into, datum),
+                Self::Array(element) => element.write_array(out, into, datum),
+                Self::Composite(fields) => write_composite(fields, out, into, datum),
+                Self::Int8 | Self::Text | Self::Uuid | Self::Bytea | Self::Time(_) | Self::Output { .. } => {
+                    self.with_printed(datum, |printed| out.text(into, printed));
+                }
+            }
+        }
+    }
+
+    /// Calls `then` with the string that stands for a value in JSON.
+    unsafe fn with_printed<T>(&self, datum: Datum, then: impl FnOnce(&[u8]) -> T) -> T {
+        // SAFETY: as in `write`.
+        unsafe {
+            match self {
+                Self::Int8 => then(Decimal::of(int8(datum)).bytes()),
+                Self::Text => then(Detoasted::new(datum).bytes()),
+                Self::Uuid => then(
+                    uuid::Uuid::from_bytes(*datum.cast_mut_ptr::<[u8; 16]>())
+                        .hyphenated()
+                        .encode_lower(&mut [0; 36])
+                        .as_bytes(),
+                ),
+                Self::Bytea => then(&hex(Detoasted::new(datum).bytes())),
+                Self::Time(oid) => {
+                    // MAXDATELEN is 128.
+                    let mut buffer = [0_i8; 129];
+                    let utc = 0;
+                    let zone = if *oid == pg_sys::TIMESTAMPTZOID { &raw const utc } else { std::ptr::null() };
+                    pg_sys::JsonEncodeDateTime(buffer.as_mut_ptr(), datum, *oid, zone);
+                    then(CStr::from_ptr(buffer.as_ptr()).to_bytes())
+                }
+                Self::Output { function, .. } => then(function.print(datum)),
+                _ => unreachable!("the other forms are not strings"),
+            }
+        }
+    }
+}
+
+/// `numeric_in` and `jsonb_in`, as in `pg_proc.dat`.
+const NUMERIC_IN: Oid = Oid::from_u32(1701);
+const JSONB_IN: Oid = Oid::from_u32(3806);
+
+impl Element {
+    unsafe fn write_array(&self, out: &mut Writer, into: &mut Container, datum: Datum) {
+        // SAFETY: an array, once detoasted; deconstruct_array gives as many datums as its dimensions multiply to.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let (mut datums, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+            pg_sys::deconstruct_array(
+                array,
+                self.type_oid,
+                self.length.into(),
+                self.by_value,
+                self.align,
+                &raw mut datums,
+                &raw mut nulls,
+                &raw mut count,
+            );
+            let count = usize::try_from(count).expect("arrays hold some elements, or none");
+            let dimensions = usize::try_from((*array).ndim).expect("at most 6");
+            if dimensions == 0 {
+                let empty = out.nested_array(0);
+                out.end(into, empty);
+                return;
+            }
+            let lengths = array.cast::<u8>().add(size_of::<pg_sys::ArrayType>()).cast::<i32>();
+            let lengths: Vec<usize> =
+                (0..dimensions).map(|i| usize::try_from(*lengths.add(i)).expect("a length")).collect();
+            let values = std::slice::from_raw_parts(datums, count);
+            let nulls = std::slice::from_raw_parts(nulls, count);
+            self.write_dimension(out, into, &lengths, values, nulls);
+        }
+    }
+
+    unsafe fn write_dimension(
+        &self,
+        out: &mut Writer,
+        into: &mut Container,
+        lengths: &[usize],
+        values: &[Datum],
+        nulls: &[bool],
+    ) {
+        let mut array = out.nested_array(lengths[0]);
+        let inner = &lengths[1..];
+        let step = inner.iter().product::<usize>();
+        for i in 0..lengths[0] {
+            let part = i * step..(i + 1) * step;
+            // SAFETY: elements of the array's type.
+            unsafe {
+                if !inner.is_empty() {
+                    self.write_dimension(out, &mut array, inner, &values[part.clone()], &nulls[part]);
+                } else if nulls[i] {
+                    out.null(&mut array);
+                } else {
+                    self.form.write(out, &mut array, values[i]);
+                }
+            }
+        }
+        out.end(into, array);
+    }
+}
+
+unsafe fn write_composite(fields: &RefCell<Option<Fields>>, out: &mut Writer, into: &mut Container, datum: Datum) {
+    // SAFETY: a composite value, once detoasted, names its type; its fields are read by that type's description.
+    unsafe {
+        let header = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+        let (type_oid, type_modifier) =
+            ((*header).t_choice.t_datum.datum_typeid, (*header).t_choice.t_datum.datum_typmod);
+        let description = pg_sys::lookup_rowtype_tupdesc(type_oid, type_modifier);
+        let attributes = usize::try_from((*description).natts).expect("a count");
+        let version = pg_sys::assign_record_type_identifier(type_oid, type_modifier);
+        let mut fields = fields.borrow_mut();
+        if fields.as_ref().is_none_or(|fields| fields.version != version) {
+            *fields = Some(Fields::of(description, attributes, version));
+        }
+        let fields = &fields.as_ref().expect("just described").fields;
+
+        let mut tuple = pg_sys::HeapTupleData {
+            t_len: u32::try_from(pgrx::varsize_any(header.cast())).expect("below 1 GB"),
+            t_data: header,
+            ..Default::default()
+        };
+        let mut values = vec![Datum::from(0); attributes];
+        let mut nulls = vec![true; attributes];
+        pg_sys::heap_deform_tuple(&raw mut tuple, description, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let mut object = out.nested_object(fields.len());
+        for (name, _, _) in fields {
+            out.text(&mut object, name.as_bytes());
+        }
+        for (_, place, form) in fields {
+            if nulls[*place] {
+                out.null(&mut object);
+            } else {
+                form.write(out, &mut object, values[*place]);
+            }
+        }
+        out.end(into, object);
+        if (*description).tdrefcount >= 0 {
+            pg_sys::DecrTupleDescRefCount(description);
+        }
+    }
+}
+
+impl Fields {
+    unsafe fn of(description: pg_sys::TupleDesc, attributes: usize, version: u64) -> Self {
+        let mut fields = Vec::with_capacity(attributes);
+        for place in 0..attributes {
+            // SAFETY: a place within the description.
+            let attribute = unsafe { &*attribute(description, place) };
+            if !attribute.attisdropped {
+                // SAFETY: a name, with its NUL.
+                let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) };
+                fields.push((name.to_string_lossy().into_owned(), place, Form::of(attribute.atttypid)));
+            }
+        }
+        fields.sort_by(|(a, ..), (b, ..)| key_order(a, b));
+        Self { version, fields }
+    }
+}
+
+/// One attribute of a row's description.
+///
+/// # Safety
+/// A place within it.
+pub(crate) unsafe fn attribute(description: pg_sys::TupleDesc, place: usize) -> *const pg_sys::FormData_pg_attribute {
+    #[cfg(feature = "pg18")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::TupleDescAttr(description, i32::try_from(place).expect("at most 1,600"))
+    }
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*description).attrs.as_ptr().add(place)
+    }
+}
+
+/// How a value becomes text: what `value::text` gives for the types of Postgres, what the output function prints for
+/// types of users (whose casts are their own code).
+pub(crate) enum Text {
+    /// As in JSON.
+    Printed(Form),
+    Cast(Function),
+    Output {
+        function: Function,
+        steady: bool,
+    },
+}
+
+impl Text {
+    pub(crate) fn of(type_oid: Oid, builtin: bool) -> Self {
+        // SAFETY: a catalog look-up.
+        let base = unsafe { pg_sys::getBaseType(type_oid) };
+        match base {
+            pg_sys::INT8OID | pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::UUIDOID => {
+                return Self::Printed(Form::of(base));
+            }
+            _ => {}
+        }
+        if builtin {
+            let mut function = Oid::INVALID;
+            // SAFETY: a catalog look-up.
+            let path = unsafe {
+                pg_sys::find_coercion_pathway(
+                    pg_sys::TEXTOID,
+                    base,
+                    pg_sys::CoercionContext::COERCION_EXPLICIT,
+                    &raw mut function,
+                )
+            };
+            if path == pg_sys::CoercionPathType::COERCION_PATH_FUNC {
+                return Self::Cast(Function::new(function));
+            }
+        }
+        // SAFETY: a catalog look-up.
+        let kind = unsafe { pg_sys::get_typtype(base) };
+        let steady =
+            matches!(base, pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::NUMERICOID) || prints_steadily(base, kind);
+        Self::Output { function: output_function(base), steady }
+    }
+
+    pub(crate) fn depends_on_settings(&self) -> bool {
+        matches!(self, Self::Output { steady: false, .. })
+    }
+
+    /// Calls `then` with the text.
+    ///
+    /// # Safety
+    /// A datum of this type, not null.
+    pub(crate) unsafe fn with<T>(&self, datum: Datum, then: impl FnOnce(&[u8]) -> T) -> T {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Printed(form) => form.with_printed(datum, then),
+                Self::Cast(function) => then(Detoasted::new(function.call(datum)).bytes()),
+                Self::Output { function, .. } => then(function.print(datum)),
+            }
+        }
+    }
+}
+
+/// Types whose output no setting changes.
+fn prints_steadily(base: Oid, kind: core::ffi::c_char) -> bool {
+    kind == pg_sys::TYPTYPE_ENUM.cast_signed()
+        || matches!(
+            base,
+            pg_sys::NUMERICOID
+                | pg_sys::OIDOID
+                | pg_sys::NAMEOID
+                | pg_sys::CHAROID
+                | pg_sys::TIMEOID
+                | pg_sys::TIMETZOID
+                | pg_sys::BITOID
+                | pg_sys::VARBITOID
+                | pg_sys::INETOID
+                | pg_sys::CIDROID
+                | pg_sys::MACADDROID
+                | pg_sys::MACADDR8OID
+                | pg_sys::INT4RANGEOID
+                | pg_sys::INT8RANGEOID
+                | pg_sys::NUMRANGEOID
+                | pg_sys::TSVECTOROID
+                | pg_sys::TSQUERYOID
+        )
+}
+
+/// A varlena without its toast; freed with its memory context.
+pub(super) struct Detoasted(*mut pg_sys::varlena);
+
+impl Detoasted {
+    /// # Safety
+    /// The datum is a varlena.
+    pub(super) unsafe fn new(datum: Datum) -> Self {
+        // SAFETY: the caller has a varlena.
+        Self(unsafe { pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()) })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: both helpers know short and long headers.
+        unsafe { std::slice::from_raw_parts(pgrx::vardata_any(self.0).cast::<u8>(), pgrx::varsize_any_exhdr(self.0)) }
+    }
+
+    fn to_c_string(&self) -> *mut core::ffi::c_char {
+        // SAFETY: a text.
+        unsafe { pg_sys::text_to_cstring(self.0) }
+    }
+}
+
+fn int2(datum: Datum) -> i16 {
+    // SAFETY: not null, as all here.
+    unsafe { pgrx::FromDatum::from_datum(datum, false) }.expect("not null")
+}
+
+fn int4(datum: Datum) -> i32 {
+    // SAFETY: as above.
+    unsafe { pgrx::FromDatum::from_datum(datum, false) }.expect("not null")
+}
+
+fn int8(datum: Datum) -> i64 {
+    // SAFETY: as above.
+    unsafe { pgrx::FromDatum::from_datum(datum, false) }.expect("not null")
+}
+
+/// A whole number's digits.
+struct Decimal {
+    buffer: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(value: i64) -> Self {
+        let mut decimal = Self { buffer: [0; 20], start: 20 };
+        let mut rest = value.unsigned_abs();
+        loop {
+            decimal.prepend(b'0' + u8::try_from(rest % 10).expect("a digit"));
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if value < 0 {
+            decimal.prepend(b'-');
+        }
+        decimal
+    }
+
+    fn prepend(&mut self, byte: u8) {
+        self.start -= 1;
+        self.buffer[self.start] = byte;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+/// bytea's `hex` form.
+fn hex(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Vec::with_capacity(2 + 2 * bytes.len());
+    text.extend_from_slice(b"\\x");
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)]);
+        text.push(DIGITS[usize::from(byte & 15)]);
+    }
+    text
+}
