@@ -9,6 +9,7 @@
 )]
 
 pub mod deadline;
+pub mod decoded;
 pub mod event;
 pub mod follower;
 pub mod http;

@@ -43,7 +43,15 @@ pub(super) fn lock(
         let keys = Keys::of(table, &absent)?;
         unseen::wait_for_inserts(table, &keys, role, claims);
         rows.extend(keys.lock(table, tenant, role, claims));
-        keys.require_absent(table, tenant, &rows)?;
+        // A row of this tenant that the role does not see is not absent: an event for it would stand in its history. Or it
+        // has only just come; locked, it shows itself to whom it may.
+        let there = keys.lock_whoever_sees_them(table, tenant);
+        if there.iter().any(|id| !rows.contains_key(id)) {
+            rows.extend(keys.lock(table, tenant, role, claims));
+            if let Some(hidden) = there.iter().find(|id| !rows.contains_key(*id)) {
+                return Err(Reject::new(Code::Forbidden, format!("{hidden} may not be changed by this role")));
+            }
+        }
     }
     Ok(rows)
 }
@@ -138,19 +146,15 @@ impl Keys {
         }
     }
 
-    /// A row of this tenant that the role does not see is not absent: an event for it would stand in its history.
-    fn require_absent(&self, table: &Table, tenant: Option<&str>, seen: &HashMap<String, State>) -> Result<(), Reject> {
-        let sql = || of_tenant(table, &table.entity_id("t"));
-        let there: Vec<String> = Spi::connect_mut(|client| {
+    /// Locks these rows as nobody in particular, and returns their ids.
+    fn lock_whoever_sees_them(&self, table: &Table, tenant: Option<&str>) -> Vec<String> {
+        let sql = || format!("{} order by 1 for update of t", of_tenant(table, &table.entity_id("t")));
+        Spi::connect_mut(|client| {
             let mut arguments = self.arguments();
             arguments.push(tenant.into());
-            let rows = table.statement("require_absent", sql).run(client, &arguments);
+            let rows = table.statement("lock_whoever_sees_them", sql).run(client, &arguments);
             rows.map(|row| row.get(1).expect("a text").expect("a key is not null")).collect()
-        });
-        match there.iter().find(|id| !seen.contains_key(*id)) {
-            Some(hidden) => Err(Reject::new(Code::Forbidden, format!("{hidden} may not be changed by this role"))),
-            None => Ok(()),
-        }
+        })
     }
 
     fn lock(&self, table: &Table, tenant: Option<&str>, role: Oid, claims: Option<&str>) -> HashMap<String, State> {

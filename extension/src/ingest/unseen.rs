@@ -3,9 +3,6 @@
 //! An event for such an entity must not be judged against an absent row, for by the time that both have committed the
 //! insert may stand before the event. So ingest looks into the key's index with a dirty snapshot, as a unique check
 //! does, and waits for whoever it finds there. What is inserted after that look is stamped later than the event.
-//!
-//! On Postgres 16 and later `RelationFindReplTupleByIndex` compares whole rows unless the index is the primary key's:
-//! there, inserts of entities with another key are not waited for yet.
 
 use std::rc::Rc;
 
@@ -57,8 +54,8 @@ fn key_indexes(client: &SpiClient<'_>, table: &Table) -> Rc<[KeyIndex]> {
                from unnest($2::text[]) with ordinality n (name, place)
                join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attname = n.name
              ) k
-             where i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
-               and i.indnkeyatts = cardinality(k.columns) and k.columns <@ i.indkey::int2[]",
+             where i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+               and i.indnkeyatts = cardinality(k.columns) and k.columns <@ (i.indkey::int2[])[0:i.indnkeyatts - 1]",
             &[table.relid.into(), names.into()],
         )
         .map(|row| {
@@ -74,35 +71,100 @@ fn key_indexes(client: &SpiClient<'_>, table: &Table) -> Rc<[KeyIndex]> {
 }
 
 impl KeyIndex {
+    /// Waits until no other transaction is inserting a row with this key, or deleting one.
     fn wait(&self, key: &[Option<pg_sys::Datum>]) {
-        // SAFETY: the relation stays open and locked as long as its slots; both slots have its descriptor. The function
-        // reads the search slot's key columns only (`build_replindex_scan_key`), waits for the inserter of a matching
-        // row (`RelationFindReplTupleByIndex`), and takes the weakest row lock on what it finds.
+        // SAFETY: relation and index stay open and locked as long as they are used.
         unsafe {
             let lock = pg_sys::RowExclusiveLock.cast_signed();
             let relation = pg_sys::table_open(self.table, lock);
-            let wanted = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual);
-            let found = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-            pg_sys::ExecClearTuple(wanted);
-            let width = usize::try_from((*(*relation).rd_att).natts).expect("a number of columns");
-            std::slice::from_raw_parts_mut((*wanted).tts_isnull, width).fill(true);
-            for (column, datum) in self.columns.iter().zip(key) {
-                let place = usize::try_from(column - 1).expect("a user column");
-                *(*wanted).tts_values.add(place) = datum.expect("a key column is not null");
-                *(*wanted).tts_isnull.add(place) = false;
+            let index = pg_sys::index_open(self.index, lock);
+            let mut keys = self.scan_keys(index, key);
+            while let Some((transaction, token)) = inserter(relation, index, &mut keys) {
+                if token == 0 {
+                    pg_sys::XactLockTableWait(
+                        transaction,
+                        std::ptr::null_mut(),
+                        std::ptr::null_mut(),
+                        pg_sys::XLTW_Oper::XLTW_None,
+                    );
+                } else {
+                    // An ON CONFLICT that may yet take its row back.
+                    pg_sys::SpeculativeInsertionWait(transaction, token);
+                }
             }
-            pg_sys::ExecStoreVirtualTuple(wanted);
-            pg_sys::RelationFindReplTupleByIndex(
-                relation,
-                self.index,
-                pg_sys::LockTupleMode::LockTupleKeyShare,
-                wanted,
-                found,
-            );
-            pg_sys::ExecDropSingleTupleTableSlot(found);
-            pg_sys::ExecDropSingleTupleTableSlot(wanted);
-            // The lock on the table is kept to the end of the transaction.
+            // The locks are kept to the end of the transaction.
+            pg_sys::index_close(index, pg_sys::NoLock.cast_signed());
             pg_sys::table_close(relation, pg_sys::NoLock.cast_signed());
         }
+    }
+
+    /// `column = value` for each column of the index, in its order. Unique indexes are B-trees.
+    unsafe fn scan_keys(&self, index: pg_sys::Relation, key: &[Option<pg_sys::Datum>]) -> Vec<pg_sys::ScanKeyData> {
+        // SAFETY: the index is open; it has as many key columns as the key.
+        unsafe {
+            let numbers = (*(*index).rd_index).indkey.values.as_slice(self.columns.len());
+            let equal = u16::try_from(pg_sys::BTEqualStrategyNumber).expect("a small number");
+            (numbers.iter().enumerate())
+                .map(|(i, number)| {
+                    let place = self.columns.iter().position(|column| column == number).expect("a column of the key");
+                    let value = key[place].expect("a key column is not null");
+                    let column_type = *(*index).rd_opcintype.add(i);
+                    let operator = pg_sys::get_opfamily_member(
+                        *(*index).rd_opfamily.add(i),
+                        column_type,
+                        column_type,
+                        equal.cast_signed(),
+                    );
+                    let mut scan_key = pg_sys::ScanKeyData::default();
+                    pg_sys::ScanKeyEntryInitialize(
+                        &raw mut scan_key,
+                        0,
+                        i16::try_from(i + 1).expect("a small number"),
+                        equal,
+                        column_type,
+                        *(*index).rd_indcollation.add(i),
+                        pg_sys::get_opcode(operator),
+                        value,
+                    );
+                    scan_key
+                })
+                .collect()
+        }
+    }
+}
+
+/// Who is inserting or deleting a row with this key: the transaction, and its token if the insert is speculative.
+unsafe fn inserter(
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    keys: &mut [pg_sys::ScanKeyData],
+) -> Option<(pg_sys::TransactionId, u32)> {
+    // SAFETY: the scan ends before the function returns; the snapshot outlives it. A dirty snapshot tells, for each row
+    // that it shows, who is about to insert or delete it (`HeapTupleSatisfiesDirty`).
+    unsafe {
+        let mut dirty = pg_sys::SnapshotData {
+            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+            ..pg_sys::SnapshotData::default()
+        };
+        let count = i32::try_from(keys.len()).expect("a small number");
+        #[cfg(not(feature = "pg18"))]
+        let scan = pg_sys::index_beginscan(relation, index, &raw mut dirty, count, 0);
+        #[cfg(feature = "pg18")]
+        let scan = pg_sys::index_beginscan(relation, index, &raw mut dirty, std::ptr::null_mut(), count, 0);
+        pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+        let mut found = None;
+        while found.is_none() && pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
+            found = if dirty.xmin != pg_sys::InvalidTransactionId {
+                Some((dirty.xmin, dirty.speculativeToken))
+            } else if dirty.xmax != pg_sys::InvalidTransactionId {
+                Some((dirty.xmax, 0))
+            } else {
+                None
+            };
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::index_endscan(scan);
+        found
     }
 }
