@@ -42,6 +42,22 @@ export class HybridClock {
   /** `now` gives the device's own clock in milliseconds. */
   constructor(private readonly now: () => number = Date.now) {}
 
+  /** How far the device's own clock was corrected, for it to be remembered. */
+  get offsetMicros(): number {
+    return this.offset;
+  }
+
+  /** The last stamp given or seen. */
+  get lastStamp(): number {
+    return this.last;
+  }
+
+  /** Goes on where a former run of the application stood. */
+  resume(lastStamp: number, offsetMicros: number): void {
+    this.offset = offsetMicros;
+    this.last = Math.max(this.last, lastStamp);
+  }
+
   /** The stamp of the next event. */
   tick(): number {
     this.last = Math.max(this.time(), this.last + 1);

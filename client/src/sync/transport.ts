@@ -1,0 +1,296 @@
+/** The server's HTTP API, as docs/http.md describes it. Every failure is a HeadwaterError that says whether to try again. */
+
+import { asError, HeadwaterError } from '../error.js';
+import { toWire, type Baseline, type LocalEvent, type Rejection, type WireEvent } from '../event.js';
+import { parseMicros } from '../clock.js';
+import { isObject, type JsonObject } from '../json.js';
+import type { Verdicts } from '../store/eventStore.js';
+import { SseParser } from './sse.js';
+
+/** Gives the token for the next request. `refresh` is true after the server has refused the last one. */
+export type GetToken = (options: { readonly refresh: boolean }) => Promise<string | null> | string | null;
+
+export interface TransportOptions {
+  /** The server's address, without `/api/v1`. */
+  readonly url: string;
+  readonly getToken?: GetToken;
+  readonly fetch?: typeof globalThis.fetch;
+  /** How long an answer may take. */
+  readonly timeoutMs?: number;
+  /** How long a stream may be silent. The server says something every 15 s. */
+  readonly silenceMs?: number;
+}
+
+/** What a stream brings. */
+export interface StreamPart {
+  readonly events: readonly WireEvent[];
+  /** The cursor behind them; null where there is none yet. */
+  readonly cursor: string | null;
+  /** The cursor belongs to another history: read everything anew. */
+  readonly reset: boolean;
+}
+
+export interface Page {
+  readonly events: readonly WireEvent[];
+  readonly cursor: string;
+  readonly has_more: boolean;
+}
+
+/** One answer to a batch. */
+export interface BatchAnswer extends Verdicts {
+  /** Where events were refused for being dated ahead: the server's time in microseconds. */
+  readonly serverTime: number | null;
+  /** A cursor of the history that has these events now. */
+  readonly cursor: string | null;
+}
+
+/** A body below this many characters is not worth packing. */
+const GZIP_FROM = 1024;
+/** The API stands under this path. */
+const PREFIX = '/api/v1';
+
+export class Transport {
+  private readonly fetch: typeof globalThis.fetch;
+
+  constructor(private readonly options: TransportOptions) {
+    this.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
+  }
+
+  /** Posts a batch of own events. */
+  async batch(events: readonly LocalEvent[], signal: AbortSignal): Promise<BatchAnswer> {
+    const text = JSON.stringify({ events: events.map(toWire) });
+    const packed = text.length >= GZIP_FROM && 'CompressionStream' in globalThis ? await gzip(text) : undefined;
+    const headers = { 'content-type': 'application/json', ...(packed === undefined ? {} : { 'content-encoding': 'gzip' }) };
+    const answer = await this.json('/events/batch', { method: 'POST', headers, body: packed ?? text }, signal);
+    const accepted = answer['accepted'];
+    const rejected = answer['rejected'];
+    if (!Array.isArray(accepted) || !Array.isArray(rejected)) throw malformed('accepted and rejected');
+    const refusals = (rejected as readonly JsonObject[]).map((one) => {
+      const index = typeof one['index'] === 'number' ? one['index'] : -1;
+      const id = typeof one['id'] === 'string' ? one['id'].toLowerCase() : events[index]?.id;
+      const { id: _id, index: _index, ...said } = one;
+      const rejection: Rejection = { code: 'unknown', reason: '', ...said };
+      return { id: id ?? '', rejection };
+    });
+    const skewed = refusals.find(({ rejection }) => rejection.code === 'clock_skew')?.rejection['server_time'];
+    return {
+      accepted: accepted.map((id) => String(id).toLowerCase()),
+      rejected: refusals,
+      cursor: typeof answer['cursor'] === 'string' ? answer['cursor'] : null,
+      serverTime: typeof skewed === 'string' ? (parseMicros(skewed) ?? null) : null,
+    };
+  }
+
+  /** A page of events behind `cursor`, or from the beginning. */
+  async since(query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Page> {
+    const answer = await this.json(`/events/since?${new URLSearchParams(query).toString()}`, {}, signal);
+    if (!Array.isArray(answer['events']) || typeof answer['cursor'] !== 'string') throw malformed('events and cursor');
+    return answer as unknown as Page;
+  }
+
+  /**
+   * Events as they happen, in parts of what arrived together. Ends when the server closes; throws when the connection
+   * breaks or is silent for too long.
+   */
+  async *stream(query: Readonly<Record<string, string>>, signal: AbortSignal): AsyncGenerator<StreamPart> {
+    const silence = new AbortController();
+    const either = AbortSignal.any([signal, silence.signal]);
+    const silenceMs = this.options.silenceMs ?? 45_000;
+    let timer = setTimeout(() => silence.abort(), silenceMs);
+    try {
+      const response = await this.request(`/events/stream?${new URLSearchParams(query).toString()}`, { headers: { accept: 'text/event-stream' } }, either);
+      if (response.body === null) throw malformed('a body');
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      const parser = new SseParser();
+      try {
+        for (;;) {
+          const { done, value } = await abortable(reader.read(), either);
+          if (done) return;
+          clearTimeout(timer);
+          timer = setTimeout(() => silence.abort(), silenceMs);
+          const part = streamPart(parser.push(value));
+          yield part;
+          if (part.reset) return;
+        }
+      } finally {
+        await reader.cancel().catch(() => undefined);
+      }
+    } catch (thrown) {
+      throw silence.signal.aborted && !signal.aborted ? new HeadwaterError('silent', 'the stream fell silent', { retryable: true }) : connectionError(thrown);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * The state of every entity of a type, and the cursor to go on from. `take` gets them in chunks. Undefined if the server
+   * does not offer snapshots.
+   */
+  async snapshot(type: string, chunk: number, take: (states: Baseline[]) => Promise<void>, signal: AbortSignal): Promise<string | undefined> {
+    let response: Response;
+    try {
+      response = await this.request(`/entities/${encodeURIComponent(type)}/snapshot`, { headers: { accept: 'application/x-ndjson' } }, signal);
+    } catch (thrown) {
+      if (thrown instanceof HeadwaterError && thrown.details.status === 404) return undefined;
+      throw connectionError(thrown);
+    }
+    let cursor = response.headers.get('headwater-cursor') ?? undefined;
+    let states: Baseline[] = [];
+    let complete = false;
+    for await (const line of lines(response, signal)) {
+      const row = JSON.parse(line) as JsonObject;
+      if (typeof row['cursor'] === 'string') {
+        cursor = row['cursor'];
+        complete = true;
+      } else {
+        states.push(baselineOf(type, row));
+      }
+      if (states.length >= chunk) {
+        await take(states);
+        states = [];
+      }
+    }
+    await take(states);
+    if (cursor === undefined || !complete) throw new HeadwaterError('incomplete', 'the snapshot broke off', { retryable: true });
+    return cursor;
+  }
+
+  /** One entity's state; `state: null` where there is none. Undefined if the server does not offer it. */
+  async entity(type: string, id: string, signal: AbortSignal): Promise<Baseline | undefined> {
+    try {
+      const row = await this.json(`/entities/${encodeURIComponent(type)}/${encodeURIComponent(id)}`, {}, signal);
+      return baselineOf(type, { ...row, entity_id: id });
+    } catch (thrown) {
+      if (!(thrown instanceof HeadwaterError) || thrown.details.status !== 404) throw thrown;
+      return thrown.code === 'no_such_entity' ? baselineOf(type, { entity_id: id, state: null }) : undefined;
+    }
+  }
+
+  /** What happened to an entity, from the server. */
+  async history(type: string, id: string, signal: AbortSignal): Promise<readonly WireEvent[]> {
+    const events: WireEvent[] = [];
+    let cursor: string | undefined;
+    for (;;) {
+      const page = await this.since({ entity_type: type, entity_id: id, limit: '1000', ...(cursor === undefined ? {} : { cursor }) }, signal);
+      events.push(...page.events);
+      if (!page.has_more) return events;
+      cursor = page.cursor;
+    }
+  }
+
+  private async json(path: string, init: RequestInit, signal: AbortSignal): Promise<JsonObject> {
+    const timeout = new AbortController();
+    const timer = setTimeout(() => timeout.abort(), this.options.timeoutMs ?? 30_000);
+    try {
+      const response = await this.request(path, init, AbortSignal.any([signal, timeout.signal]));
+      const answer = (await response.json()) as unknown;
+      if (!isObject(answer)) throw malformed('an object');
+      return answer;
+    } catch (thrown) {
+      throw timeout.signal.aborted && !signal.aborted ? new HeadwaterError('timeout', 'the server did not answer in time', { retryable: true }) : connectionError(thrown);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** An answer of 2xx; a refused token is asked for anew, once. */
+  private async request(path: string, init: RequestInit, signal: AbortSignal): Promise<Response> {
+    for (const refresh of [false, true]) {
+      const token = (await this.options.getToken?.({ refresh })) ?? null;
+      const headers = new Headers(init.headers);
+      if (token !== null) headers.set('authorization', `Bearer ${token}`);
+      const response = await this.fetch(`${this.options.url.replace(/\/+$/, '')}${PREFIX}${path}`, { ...init, headers, signal, cache: 'no-store', credentials: 'omit' });
+      if (response.ok) return response;
+      const error = await problemOf(response);
+      if (response.status !== 401 || refresh || this.options.getToken === undefined) throw error;
+    }
+    throw new HeadwaterError('unauthorized', 'the server refuses the token', { status: 401, retryable: true });
+  }
+}
+
+async function problemOf(response: Response): Promise<HeadwaterError> {
+  const problem = (await response.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string };
+  const { status } = response;
+  const retryAfter = Number(response.headers.get('retry-after') ?? NaN);
+  return new HeadwaterError(problem.code ?? `http_${status}`, problem.detail ?? problem.title ?? `the server answered ${status}`, {
+    status,
+    // 401 and 403 may end with the next token; what the request itself is wrong about will not.
+    retryable: status >= 500 || status === 401 || status === 403 || status === 408 || status === 425 || status === 429,
+    ...(Number.isFinite(retryAfter) ? { retryAfterMs: retryAfter * 1000 } : {}),
+  });
+}
+
+/** What fetch and streams throw means that the network failed. */
+function connectionError(thrown: unknown): Error {
+  if (thrown instanceof HeadwaterError) return thrown;
+  const error = asError(thrown);
+  return new HeadwaterError('unreachable', `the server cannot be reached: ${error.message}`, { retryable: true, cause: error });
+}
+
+function malformed(what: string): HeadwaterError {
+  return new HeadwaterError('malformed_answer', `the server's answer lacks ${what}; is this address Headwater's?`, { retryable: true });
+}
+
+function baselineOf(type: string, row: JsonObject): Baseline {
+  const { entity_id, state, position, last } = row;
+  const stamp = isObject(last) && typeof last['timestamp'] === 'string' ? parseMicros(last['timestamp']) : undefined;
+  return {
+    entity_type: type,
+    entity_id: typeof entity_id === 'string' ? entity_id : '',
+    state: isObject(state) ? state : null,
+    position: typeof position === 'number' ? position : 0,
+    last: isObject(last) && stamp !== undefined && typeof last['id'] === 'string' ? { timestamp: stamp, id: last['id'].toLowerCase() } : null,
+  };
+}
+
+function streamPart(blocks: readonly { id: string; event: string; data: string | null }[]): StreamPart {
+  const events: WireEvent[] = [];
+  let cursor: string | null = null;
+  for (const { id, event, data } of blocks) {
+    if (event === 'headwater.reset') return { events, cursor, reset: true };
+    if (data !== null) events.push(JSON.parse(data) as WireEvent);
+    if (id !== '') cursor = id;
+  }
+  return { events, cursor, reset: false };
+}
+
+async function* lines(response: Response, signal: AbortSignal): AsyncGenerator<string> {
+  if (response.body === null) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  try {
+    for (;;) {
+      const { done, value } = await abortable(reader.read(), signal);
+      if (done) break;
+      const parts = (rest + value).split('\n');
+      rest = parts.pop() ?? '';
+      for (const line of parts) if (line.trim() !== '') yield line;
+    }
+    if (rest.trim() !== '') yield rest;
+  } catch (thrown) {
+    throw connectionError(thrown);
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+/** A promise that a signal can cut short: not every fetch ends its body's reads itself. */
+export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  promise.catch(() => undefined);
+  if (signal.aborted) throw asError(signal.reason);
+  let abort: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(asError(signal.reason));
+    signal.addEventListener('abort', abort);
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    if (abort !== undefined) signal.removeEventListener('abort', abort);
+  }
+}
+
+async function gzip(text: string): Promise<ArrayBuffer> {
+  return new Response(new Blob([text]).stream().pipeThrough(new CompressionStream('gzip'))).arrayBuffer();
+}
+

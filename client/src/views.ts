@@ -1,0 +1,366 @@
+/**
+ * The states that the application sees, in memory: fold(confirmed ∪ own unconfirmed). A mutation is folded in at once,
+ * before it is stored; what other tabs and the server change is read from the store.
+ */
+
+import { applyStored, type EntityDefinition } from './entity.js';
+import { asError, HeadwaterError } from './error.js';
+import type { Baseline, EntityRef, LocalEvent } from './event.js';
+import { compareEvents, type State } from './fold.js';
+import { refKey, type StoredEntity } from './store/eventStore.js';
+
+/** An entity as hooks show it. The object stays the same until something changes. */
+export interface EntityView {
+  /** Null: there is no such entity (or not yet, while `isLoading`). */
+  readonly data: State | null;
+  readonly isLoading: boolean;
+  readonly error: Error | null;
+}
+
+/** All entities of a type that exist. The object stays the same until one changes. */
+export interface ListView {
+  readonly data: readonly ListItem[];
+  readonly isLoading: boolean;
+  readonly error: Error | null;
+}
+
+/** One of them. */
+export interface ListItem {
+  readonly id: string;
+  readonly data: State;
+}
+
+/** Reads what is stored. */
+export interface Source {
+  readEntities(refs: readonly EntityRef[]): Promise<readonly StoredEntity[]>;
+  readType(type: string): Promise<Map<string, StoredEntity>>;
+}
+
+/** Entities read in one transaction. */
+const READ_AT_ONCE = 500;
+
+export const LOADING: EntityView = Object.freeze({ data: null, isLoading: true, error: null });
+const ABSENT: EntityView = Object.freeze({ data: null, isLoading: false, error: null });
+export const LIST_LOADING: ListView = Object.freeze({ data: Object.freeze([]), isLoading: true, error: null });
+
+/** An entity in memory. */
+interface Held {
+  readonly ref: EntityRef;
+  baseline: Baseline | null;
+  /** In the order of the fold. */
+  events: LocalEvent[];
+  state: State | null;
+  loaded: boolean;
+  loading: Promise<void> | undefined;
+  error: Error | null;
+  view: EntityView | undefined;
+  /** Counts changes from this tab: a read that began before one must be done again. */
+  changes: number;
+}
+
+/** A type of which all entities are wanted. */
+interface HeldType {
+  loaded: boolean;
+  loading: Promise<void> | undefined;
+  error: Error | null;
+  view: ListView | undefined;
+}
+
+export class Views {
+  private readonly entities = new Map<string, Held>();
+  private readonly byType = new Map<string, Map<string, Held>>();
+  private readonly types = new Map<string, HeldType>();
+  private readonly listeners = new Map<string, Set<() => void>>();
+  private source: Source | undefined;
+  /** Own events that are being written: no read of the store may have them yet. */
+  private readonly unstored = new Map<string, LocalEvent>();
+
+  constructor(private readonly definitions: ReadonlyMap<string, EntityDefinition>) {}
+
+  /** What is read from now on; everything held before is forgotten. */
+  attach(source: Source | undefined): void {
+    this.source = source;
+    const wanted = [...this.entities.values()].map(({ ref }) => ref);
+    const types = [...this.types.keys()];
+    this.entities.clear();
+    this.byType.clear();
+    this.types.clear();
+    this.unstored.clear();
+    for (const ref of wanted) this.notify(ref);
+    for (const type of types) this.emit(typeKey(type));
+  }
+
+  /** The entity as it is known now; reading it starts if nobody has yet. */
+  entity(ref: EntityRef): EntityView {
+    const held = this.hold(ref);
+    if (!held.loaded && held.loading === undefined) void this.load(held);
+    held.view ??= this.viewOf(held);
+    return held.view;
+  }
+
+  /** All entities of a type; reading them starts if nobody has yet. */
+  list(type: string): ListView {
+    const held = this.holdType(type);
+    if (!held.loaded && held.loading === undefined) void this.loadType(type, held);
+    held.view ??= this.listOf(type, held);
+    return held.view;
+  }
+
+  /** The entity's state once it is read. */
+  async state(ref: EntityRef): Promise<State | null> {
+    const held = this.hold(ref);
+    if (!held.loaded) await this.load(held);
+    if (held.error !== null) throw held.error;
+    return this.viewOf(held).data;
+  }
+
+  /** All entities of a type once they are read. */
+  async states(type: string): Promise<readonly ListItem[]> {
+    const held = this.holdType(type);
+    if (!held.loaded) await this.loadType(type, held);
+    if (held.error !== null) throw held.error;
+    return this.list(type).data;
+  }
+
+  /** Its events in the order of the fold. */
+  async events(ref: EntityRef): Promise<readonly LocalEvent[]> {
+    await this.state(ref);
+    return this.hold(ref).events;
+  }
+
+  /** Calls `listener` when the entity changes. */
+  subscribe(ref: EntityRef, listener: () => void): () => void {
+    return this.listen(refKey(ref), listener);
+  }
+
+  /** Calls `listener` when any entity of the type changes. */
+  subscribeList(type: string, listener: () => void): () => void {
+    return this.listen(typeKey(type), listener);
+  }
+
+  /** How many own events are being written. */
+  get unstoredCount(): number {
+    return this.unstored.size;
+  }
+
+  /** An own event, at once; it is being written. */
+  add(event: LocalEvent): void {
+    this.unstored.set(event.id, event);
+    const held = this.hold([event.entity_type, event.entity_id]);
+    const last = held.events.at(-1);
+    const definition = this.definition(event.entity_type);
+    if (last === undefined || compareEvents(event, last) > 0) {
+      held.events = [...held.events, event];
+      held.state = applyStored(held.state, event, definition, held.baseline);
+    } else {
+      held.events = [...held.events, event].sort(compareEvents);
+      this.refold(held);
+    }
+    this.changed(held);
+  }
+
+  /** An own event was written. A read that began before that may not have seen it. */
+  isStored(event: LocalEvent): void {
+    this.unstored.delete(event.id);
+    this.hold([event.entity_type, event.entity_id]).changes += 1;
+  }
+
+  /** An own event goes again: it could not be stored. */
+  takeBack(event: LocalEvent): void {
+    this.unstored.delete(event.id);
+    const held = this.hold([event.entity_type, event.entity_id]);
+    held.events = held.events.filter((other) => other.id !== event.id);
+    this.refold(held);
+    this.changed(held);
+  }
+
+  /** What is stored of these entities has changed. */
+  async refresh(refs: readonly EntityRef[]): Promise<void> {
+    const shown = refs.flatMap((ref) => {
+      const held = this.entities.get(refKey(ref));
+      if (held !== undefined && (held.loaded || held.loading !== undefined)) return [held];
+      const type = this.types.get(ref[0]);
+      return type !== undefined && (type.loaded || type.loading !== undefined) ? [this.hold(ref)] : [];
+    });
+    for (let from = 0; from < shown.length; from += READ_AT_ONCE) await this.read(shown.slice(from, from + READ_AT_ONCE));
+  }
+
+  private hold(ref: EntityRef): Held {
+    const key = refKey(ref);
+    let held = this.entities.get(key);
+    if (held === undefined) {
+      const loaded = this.types.get(ref[0])?.loaded ?? false;
+      held = { ref, baseline: null, events: [], state: null, loaded, loading: undefined, error: null, view: undefined, changes: 0 };
+      this.entities.set(key, held);
+      let siblings = this.byType.get(ref[0]);
+      if (siblings === undefined) {
+        siblings = new Map<string, Held>();
+        this.byType.set(ref[0], siblings);
+      }
+      siblings.set(ref[1], held);
+    }
+    return held;
+  }
+
+  private holdType(type: string): HeldType {
+    let held = this.types.get(type);
+    if (held === undefined) {
+      held = { loaded: false, loading: undefined, error: null, view: undefined };
+      this.types.set(type, held);
+    }
+    return held;
+  }
+
+  private load(held: Held): Promise<void> {
+    held.loading ??= this.read([held]).finally(() => {
+      held.loading = undefined;
+    });
+    return held.loading;
+  }
+
+  /** Reads until no change of this tab fell into the reading. */
+  private async read(wanted: readonly Held[]): Promise<void> {
+    const source = this.source;
+    if (source === undefined) return;
+    let left = wanted;
+    while (left.length > 0) {
+      const before = left.map((held) => held.changes);
+      const raced: Held[] = [];
+      let failure: Error | null = null;
+      let stored: readonly StoredEntity[] = [];
+      try {
+        stored = await source.readEntities(left.map((held) => held.ref));
+      } catch (thrown) {
+        failure = asError(thrown);
+      }
+      if (this.source !== source) return;
+      left.forEach((held, index) => {
+        const entity = stored[index];
+        if (held.changes !== before[index] && failure === null) {
+          raced.push(held);
+          return;
+        }
+        if (entity !== undefined) this.take(held, entity);
+        held.error = failure;
+        held.loaded = true;
+        this.changed(held);
+      });
+      left = raced;
+    }
+  }
+
+  private loadType(type: string, heldType: HeldType): Promise<void> {
+    heldType.loading ??= this.readType(type, heldType).finally(() => {
+      heldType.loading = undefined;
+    });
+    return heldType.loading;
+  }
+
+  private async readType(type: string, heldType: HeldType): Promise<void> {
+    const source = this.source;
+    if (source === undefined) return;
+    try {
+      const before = new Map([...(this.byType.get(type)?.values() ?? [])].map((held) => [held.ref[1], held.changes]));
+      const stored = await source.readType(type);
+      if (this.source !== source) return;
+      heldType.loaded = true;
+      const raced: Held[] = [];
+      for (const [id, entity] of stored) {
+        const held = this.hold([type, id]);
+        if (held.changes !== (before.get(id) ?? 0)) raced.push(held);
+        else this.take(held, entity);
+        held.loaded = true;
+        held.view = undefined;
+        held.changes += 1;
+        this.emit(refKey(held.ref));
+      }
+      for (const held of this.byType.get(type)?.values() ?? []) if (!held.loaded) raced.push(held);
+      await this.read(raced);
+      heldType.error = null;
+    } catch (thrown) {
+      if (this.source !== source) return;
+      heldType.loaded = true;
+      heldType.error = asError(thrown);
+    }
+    heldType.view = undefined;
+    this.emit(typeKey(type));
+  }
+
+  private take(held: Held, { baseline, events }: StoredEntity): void {
+    const stored = new Set(events.map((event) => event.id));
+    const writing = [...this.unstored.values()].filter(
+      (event) => event.entity_id === held.ref[1] && event.entity_type === held.ref[0] && !stored.has(event.id),
+    );
+    held.baseline = baseline;
+    held.events = [...events, ...writing].sort(compareEvents);
+    this.refold(held);
+  }
+
+  private refold(held: Held): void {
+    const definition = this.definition(held.ref[0]);
+    held.state = held.events.reduce((state, event) => applyStored(state, event, definition, held.baseline), held.baseline?.state ?? null);
+  }
+
+  private changed(held: Held): void {
+    held.changes += 1;
+    held.view = undefined;
+    this.notify(held.ref);
+  }
+
+  private notify(ref: EntityRef): void {
+    const type = this.types.get(ref[0]);
+    if (type !== undefined) type.view = undefined;
+    this.emit(refKey(ref));
+    this.emit(typeKey(ref[0]));
+  }
+
+  private viewOf(held: Held): EntityView {
+    // An own event is shown at once even while what lies beneath it is still being read.
+    if (!held.loaded && held.state === null) return LOADING;
+    if (held.state === null && held.error === null) return ABSENT;
+    return Object.freeze({ data: held.state === null ? null : this.shown(held.ref, held.state), isLoading: !held.loaded, error: held.error });
+  }
+
+  private listOf(type: string, heldType: HeldType): ListView {
+    if (!heldType.loaded) return LIST_LOADING;
+    const items: ListItem[] = [];
+    for (const held of this.byType.get(type)?.values() ?? []) {
+      held.view ??= this.viewOf(held);
+      if (held.view.data !== null) items.push({ id: held.ref[1], data: held.view.data });
+    }
+    items.sort((a, b) => (a.id < b.id ? -1 : 1));
+    return Object.freeze({ data: Object.freeze(items), isLoading: false, error: heldType.error });
+  }
+
+  private shown([type, id]: EntityRef, state: State): State {
+    const { keyOf } = this.definition(type);
+    return Object.freeze(keyOf === undefined ? { ...state } : { ...state, ...keyOf(id) });
+  }
+
+  private definition(type: string): EntityDefinition {
+    const definition = this.definitions.get(type);
+    if (definition === undefined) {
+      throw new HeadwaterError('unknown_entity_type', `no entity type is named "${type}"; there are ${[...this.definitions.keys()].join(', ')}`);
+    }
+    return definition;
+  }
+
+  private listen(key: string, listener: () => void): () => void {
+    let listeners = this.listeners.get(key);
+    if (listeners === undefined) this.listeners.set(key, (listeners = new Set()));
+    const own = (): void => listener();
+    listeners.add(own);
+    return () => {
+      listeners.delete(own);
+      if (listeners.size === 0 && this.listeners.get(key) === listeners) this.listeners.delete(key);
+    };
+  }
+
+  private emit(key: string): void {
+    for (const listener of [...(this.listeners.get(key) ?? [])]) listener();
+  }
+}
+
+function typeKey(type: string): string {
+  return `${type}/*`;
+}

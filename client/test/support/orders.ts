@@ -1,0 +1,46 @@
+/** The orders example, as the generated code would declare it, and devices that use it. */
+
+import { HeadwaterClient, type Configuration } from '../../src/client.js';
+import type { EntityDefinition } from '../../src/entity.js';
+import { parseRules } from '../../src/rules.js';
+import { locks } from './locks.js';
+import type { ModelServer } from './server.js';
+
+export const order: EntityDefinition = {
+  type: 'order',
+  rules: parseRules({
+    created: { rule: 'create' },
+    item_added: { rule: 'append', field: 'items', value: 'item' },
+    item_removed: { rule: 'remove', field: 'items', where: { id: 'item_id' } },
+    state_changed: { rule: 'set', fields: ['status'] },
+    tipped: { rule: 'increment', field: 'tip', by: 'amount' },
+    deleted: { rule: 'delete' },
+  }),
+  keyOf: (id) => ({ id }),
+};
+
+let devices = 0;
+
+/** An address that no other device has: each has a database of its own, and all reach the same server. */
+export function newDevice(): string {
+  devices += 1;
+  return `http://device-${devices}.test`;
+}
+
+/** Fast, for tests. */
+export const QUICK = { debounceMs: 1, backoff: { baseMs: 2, maxMs: 10 }, pollMs: 5 } as const;
+
+export function start(server: ModelServer, url: string, more: Partial<Configuration> = {}): HeadwaterClient {
+  const client = new HeadwaterClient([order]);
+  client.configure({ url, transport: { fetch: server.fetch }, sync: QUICK, platform: { locks }, ...more });
+  return client;
+}
+
+/** Waits for a condition, judged again whenever the event loop comes round. */
+export async function eventually(what: string, holds: () => boolean | Promise<boolean>, patienceMs = 5000): Promise<void> {
+  const end = Date.now() + patienceMs;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`this did not come true: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
