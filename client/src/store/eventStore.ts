@@ -46,6 +46,9 @@ interface Waiting {
 /** Entities compacted in one transaction: short enough that a mutation never waits long behind it. */
 const COMPACT_AT_ONCE = 200;
 
+/** Under such keys stand the entities whose state must be asked for. */
+const STALE = 'stale:';
+
 export class EventStore {
   private readonly database: Database;
   private strictDatabase: Database | undefined;
@@ -239,6 +242,8 @@ export class EventStore {
       }
       await events.bulkDelete(covered);
       await events.bulkPut(puts);
+      // Remembered, for a crash must not leave an entity wrong for ever.
+      await meta.bulkPut([...stale.values()].map((ref) => ({ key: STALE + refKey(ref), value: ref })));
       return { entities: refs, stale: [...stale.values()] };
     });
   }
@@ -256,12 +261,39 @@ export class EventStore {
     return firstRecordedAt;
   }
 
+  /**
+   * The server accepted events while there is no cursor yet: by this one of its answer it can be told later whether it
+   * still has that history. The first is kept, for a later one may be of the next history.
+   */
+  async noteAccepted(cursor: string): Promise<void> {
+    const { meta } = this.database;
+    await this.database.transaction('rw', meta, async () => {
+      const known = await meta.bulkGet(['cursor', 'sent_cursor']);
+      if (known.every((row) => row === undefined)) await meta.put({ key: 'sent_cursor', value: cursor });
+    });
+  }
+
+  /** Entities whose state must be asked for, from former runs too. */
+  async stale(): Promise<EntityRef[]> {
+    return (await this.database.meta.where('key').startsWith(STALE).toArray()).map(({ value }) => value as EntityRef);
+  }
+
+  /** The entity's state was asked for. */
+  async mended(ref: EntityRef): Promise<void> {
+    await this.database.meta.delete(STALE + refKey(ref));
+  }
+
   /** Everything was read anew: from `cursor` on the server's events follow. */
   async startFrom(cursor: string, how: 'snapshot' | 'events'): Promise<void> {
-    await this.database.meta.bulkPut([
-      { key: 'cursor', value: cursor },
-      { key: 'snapshot_until', value: how === 'snapshot' ? null : 0 },
-    ]);
+    const { meta } = this.database;
+    await this.database.transaction('rw', meta, async () => {
+      await meta.where('key').startsWith(STALE).delete();
+      await meta.delete('sent_cursor');
+      await meta.bulkPut([
+        { key: 'cursor', value: cursor },
+        { key: 'snapshot_until', value: how === 'snapshot' ? null : 0 },
+      ]);
+    });
   }
 
   /**

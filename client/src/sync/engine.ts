@@ -9,7 +9,7 @@
 import { parseMicros, type HybridClock } from '../clock.js';
 import type { DebugLog } from '../debugLog.js';
 import { asError, HeadwaterError } from '../error.js';
-import type { EntityRef, LocalEvent, WireEvent } from '../event.js';
+import type { LocalEvent, WireEvent } from '../event.js';
 import type { Changes, EventStore } from '../store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep, type BackoffOptions } from './backoff.js';
 import type { SharedStatus } from './tabs.js';
@@ -66,7 +66,8 @@ export class SyncEngine {
   private wakeReceiver: () => void = () => undefined;
   private due = false;
   private hurry = false;
-  private readonly stale = new Map<string, EntityRef>();
+  /** Whether there may be entities to ask for; at first, from a former run. */
+  private mayBeStale = true;
 
   constructor(
     private readonly parts: EngineParts,
@@ -160,7 +161,7 @@ export class SyncEngine {
       await this.parts.store.setMeta('clock_offset', this.parts.clock.offsetMicros);
       this.parts.onChanges(await this.parts.store.restamp(skewed.map(({ id }) => id), () => this.parts.clock.tick()));
     }
-    if (answer.cursor !== null) await this.parts.store.setMeta('sent_cursor', answer.cursor);
+    if (answer.cursor !== null) await this.parts.store.noteAccepted(answer.cursor);
     const stampedAnew = new Set(skewed.map(({ id }) => id));
     const rejected = answer.rejected.filter(({ id }) => !stampedAnew.has(id));
     this.parts.onChanges(await this.parts.store.settle({ accepted: answer.accepted, rejected }));
@@ -245,21 +246,23 @@ export class SyncEngine {
   private async take(events: readonly WireEvent[], cursor: string | null): Promise<void> {
     for (const event of events) this.parts.clock.witness(parseMicros(event.timestamp) ?? 0);
     const changes = await this.parts.store.applyServer(events, cursor);
-    for (const ref of changes.stale) this.stale.set(ref.join('/'), ref);
+    this.mayBeStale ||= changes.stale.length > 0;
     if (changes.entities.length > 0) this.parts.onChanges(changes);
   }
 
   /** Entities whose baseline an event came too late for: their state is asked for. */
   private async mendStale(signal: AbortSignal): Promise<void> {
-    for (const [key, ref] of this.stale) {
+    if (!this.mayBeStale) return;
+    for (const ref of await this.parts.store.stale()) {
       await this.exclusively(signal, async () => {
         await this.flush(signal);
         const state = await this.parts.transport.entity(...ref, signal);
-        this.parts.log.add('fetched an entity anew', { entity: key, offered: state !== undefined });
+        this.parts.log.add('fetched an entity anew', { entity: ref, offered: state !== undefined });
         if (state !== undefined) this.parts.onChanges(await this.parts.store.applyStates([state], false));
+        await this.parts.store.mended(ref);
       });
-      this.stale.delete(key);
     }
+    this.mayBeStale = false;
   }
 
   /** The cursor belongs to another history: what the server lost is sent again, then everything is read anew. */

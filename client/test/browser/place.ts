@@ -1,0 +1,240 @@
+/** A Postgres and a streamer of the test's own, and a page in Chromium: all real, all gone afterwards. */
+
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync, appendFileSync, openSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { createServer as createSocket, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
+
+const SCHEMA = new URL('../../../examples/orders/schema.sql', import.meta.url).pathname;
+const ROLE = 'headwater_streamer';
+const PASSWORD = 'flows-downhill';
+const PATIENCE_MS = 20_000;
+
+function required(name: string): string {
+  const value = process.env[name];
+  if (value === undefined || value === '') throw new Error(`${name} is not set; run scripts/test browser`);
+  return value;
+}
+
+function unprivileged(): { uid?: number; gid?: number } {
+  if (process.getuid?.() !== 0) return {};
+  const number = (flag: string): number => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
+  return { uid: number('-u'), gid: number('-g') };
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const socket = createSocket();
+    socket.listen(0, '127.0.0.1', () => {
+      const { port } = socket.address() as AddressInfo;
+      socket.close(() => resolve(port));
+    });
+  });
+}
+
+export async function until(what: string, holds: () => boolean | Promise<boolean>, patienceMs = PATIENCE_MS): Promise<void> {
+  const end = Date.now() + patienceMs;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`this did not come true: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** A Postgres with the orders example, and `headwater serve` on it. */
+export class Place {
+  private readonly scratch = mkdtempSync(join(tmpdir(), 'headwater-browser-'));
+  private readonly bin = required('HEADWATER_TEST_PG_BIN');
+  private readonly account = unprivileged();
+  private postgres: ChildProcess | undefined;
+  private streamer: ChildProcess | undefined;
+  private constructor(
+    private readonly postgresPort: number,
+    readonly port: number,
+  ) {}
+
+  static async start(): Promise<Place> {
+    const place = new Place(await freePort(), await freePort());
+    try {
+      await place.init();
+    } catch (error) {
+      await place.stop();
+      throw error;
+    }
+    return place;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  private get data(): string {
+    return join(this.scratch, 'data');
+  }
+
+  private async init(): Promise<void> {
+    if (this.account.uid !== undefined && this.account.gid !== undefined) chownSync(this.scratch, this.account.uid, this.account.gid);
+    const options = ['-D', this.data, '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8', '--auth=trust', '--no-sync'];
+    execFileSync(join(this.bin, 'initdb'), options, { ...this.account, cwd: this.scratch, stdio: 'pipe' });
+    writeFileSync(
+      join(this.data, 'pg_hba.conf'),
+      `host all ${ROLE} 127.0.0.1/32 scram-sha-256\nhost replication ${ROLE} 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n`,
+    );
+    appendFileSync(join(this.data, 'postgresql.auto.conf'), "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nwal_level = logical\nfsync = off\n");
+    await this.startPostgres();
+    this.program('psql', ['-d', 'postgres', '-c', 'create database headwater']);
+    this.sql(`create extension headwater; create role ${ROLE} login replication password '${PASSWORD}'; grant headwater_writer to ${ROLE};`);
+    this.program('psql', ['-q', '-v', 'ON_ERROR_STOP=1', '-d', 'headwater', '-f', SCHEMA]);
+    await this.startStreamer();
+  }
+
+  private async startPostgres(): Promise<void> {
+    const log = openSync(join(this.scratch, 'postgres.log'), 'a', 0o666);
+    this.postgres = spawn(join(this.bin, 'postgres'), ['-D', this.data, '-p', String(this.postgresPort)], { ...this.account, cwd: this.scratch, stdio: ['ignore', log, log] });
+    await until('Postgres takes connections', () => {
+      try {
+        this.program('psql', ['-d', 'postgres', '-c', 'select 1']);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+  }
+
+  async startStreamer(): Promise<void> {
+    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HEADWATER_')));
+    const log = openSync(join(this.scratch, 'streamer.log'), 'a');
+    this.streamer = spawn(required('HEADWATER_TEST_STREAMER'), ['serve', '--insecure'], {
+      env: { ...environment, HEADWATER_PORT: String(this.port), DATABASE_URL: `postgres://${ROLE}:${PASSWORD}@127.0.0.1:${this.postgresPort}/headwater` },
+      stdio: ['ignore', log, log],
+    });
+    await until('the streamer is healthy', async () => (await fetch(`${this.url}/health`).catch(() => undefined))?.ok === true);
+  }
+
+  async stopStreamer(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    const { streamer } = this;
+    this.streamer = undefined;
+    await ended(streamer, signal);
+  }
+
+  private async stopPostgres(): Promise<void> {
+    const { postgres } = this;
+    this.postgres = undefined;
+    await ended(postgres, 'SIGINT');
+  }
+
+  /** Copies the database, cold. */
+  async backup(): Promise<void> {
+    await this.stopStreamer();
+    await this.stopPostgres();
+    execFileSync('cp', ['-a', '-T', this.data, join(this.scratch, 'backup')]);
+    await this.startPostgres();
+    await this.startStreamer();
+  }
+
+  /** Goes back to the copy, as an operator would: the history's epoch is raised. */
+  async restore(): Promise<void> {
+    await this.stopStreamer();
+    await this.stopPostgres();
+    rmSync(this.data, { recursive: true });
+    execFileSync('cp', ['-a', '-T', join(this.scratch, 'backup'), this.data]);
+    await this.startPostgres();
+    this.sql('update headwater.meta set epoch = epoch + 1');
+    await this.startStreamer();
+  }
+
+  /** Runs statements as the superuser; the rows as text. */
+  sql(statements: string): string {
+    return this.program('psql', ['-q', '-t', '-A', '-v', 'ON_ERROR_STOP=1', '-d', 'headwater', '-c', statements]).trim();
+  }
+
+  private program(name: string, options: readonly string[]): string {
+    return execFileSync(join(this.bin, name), [...options], { encoding: 'utf8', stdio: 'pipe', env: { ...process.env, PGHOST: '127.0.0.1', PGPORT: String(this.postgresPort), PGUSER: 'postgres' } });
+  }
+
+  /** What the server's logs say, for a test that failed. */
+  logs(): string {
+    return ['streamer.log', 'postgres.log'].map((name) => readFileSync(join(this.scratch, name), 'utf8').slice(-4000)).join('\n---\n');
+  }
+
+  async stop(): Promise<void> {
+    await this.stopStreamer().catch(() => undefined);
+    await this.stopPostgres().catch(() => undefined);
+    rmSync(this.scratch, { recursive: true, force: true });
+  }
+}
+
+async function ended(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
+  if (child === undefined || child.exitCode !== null) return;
+  const exit = new Promise((resolve) => child.once('exit', resolve));
+  child.kill(signal);
+  const late = setTimeout(() => child.kill(signal === 'SIGINT' ? 'SIGQUIT' : 'SIGKILL'), PATIENCE_MS);
+  await exit;
+  clearTimeout(late);
+}
+
+/** Serves the page and drives Chromium. */
+export class Browsers {
+  private constructor(
+    private readonly server: Server,
+    private readonly browser: Browser,
+  ) {}
+
+  static async start(): Promise<Browsers> {
+    const entry = new URL('./page.ts', import.meta.url).pathname;
+    const bundle = await build({ entryPoints: [entry], bundle: true, format: 'esm', target: 'es2022', write: false, sourcemap: 'inline' });
+    const script = bundle.outputFiles[0]?.text ?? '';
+    const server = createServer((request, response) => {
+      const isScript = request.url?.startsWith('/page.js') === true;
+      response.setHeader('content-type', isScript ? 'text/javascript' : 'text/html');
+      response.end(isScript ? script : '<!doctype html><title>orders</title><script type="module" src="/page.js"></script>');
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const browser = await chromium.launch({ executablePath: process.env['HEADWATER_TEST_CHROMIUM'] ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+    return new Browsers(server, browser);
+  }
+
+  /** A device of its own: nothing is shared with the others. */
+  async device(place: Place, more: Readonly<Record<string, string>> = {}): Promise<Device> {
+    const { port } = this.server.address() as AddressInfo;
+    const address = `http://localhost:${port}/?${new URLSearchParams({ url: place.url, ...more }).toString()}`;
+    return new Device(await this.browser.newContext(), address);
+  }
+
+  async stop(): Promise<void> {
+    await this.browser.close();
+    this.server.close();
+  }
+}
+
+/** One browser profile. */
+export class Device {
+  private offline = false;
+
+  constructor(
+    readonly context: BrowserContext,
+    private readonly address: string,
+  ) {}
+
+  async tab(): Promise<Page> {
+    const page = await this.context.newPage();
+    await this.load(page);
+    return page;
+  }
+
+  async load(page: Page): Promise<void> {
+    await page.goto(this.address);
+    await page.waitForFunction(() => 'client' in window);
+  }
+
+  /** Cuts the device off from the server, or lets it back. The page itself still loads, as from a service worker. */
+  async setOffline(offline: boolean): Promise<void> {
+    if (offline === this.offline) return;
+    this.offline = offline;
+    if (offline) await this.context.route('**/api/v1/**', (route) => route.abort());
+    else await this.context.unroute('**/api/v1/**');
+  }
+}
