@@ -233,7 +233,9 @@ export class EventStore {
         const ref: EntityRef = [event.entity_type, event.entity_id];
         const base = bases.get(refKey(ref));
         if (base !== undefined && event.server_position !== null && event.server_position <= base.position) {
-          covered.push(event.id);
+          // Own ones stay, for a server that loses them.
+          if (event.client_seq > 0) puts.push(event);
+          else covered.push(event.id);
           continue;
         }
         const isLate = base?.last ? compareEvents(event, base.last) <= 0 : event.timestamp <= until;
