@@ -2,6 +2,7 @@
 #![expect(clippy::doc_markdown, reason = "the doc comments are the help text of a terminal")]
 
 use crate::error::Error;
+use crate::identity::{Guard, Jwks, Keys, Secret, Tokens};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::time::Duration;
 use tokio_postgres::config::Config as PostgresConfig;
@@ -49,6 +50,30 @@ pub struct Serve {
     #[arg(long, env = "HEADWATER_INSECURE", num_args = 0..=1, require_equals = true, default_value = "false",
           default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub insecure: bool,
+
+    /// Shared secret of tokens (JWT) that are signed with HS256
+    #[arg(long, env = "HEADWATER_JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub jwt_secret: Option<String>,
+
+    /// Public key of tokens that are signed with RS256, ES256 or EdDSA: PEM text, or the path of such a file
+    #[arg(long, env = "HEADWATER_JWT_PUBLIC_KEY", hide_env_values = true, value_name = "PEM")]
+    pub jwt_public_key: Option<String>,
+
+    /// Where the issuer of tokens publishes its keys, as https://issuer.example/.well-known/jwks.json
+    #[arg(long, env = "HEADWATER_JWT_JWKS_URL", value_name = "URL")]
+    pub jwt_jwks_url: Option<String>,
+
+    /// Whom tokens must be for (claim `aud`; one of them, if several are given). Required for tokens
+    #[arg(long, env = "HEADWATER_JWT_AUDIENCE", value_delimiter = ',', value_name = "AUDIENCE")]
+    pub jwt_audience: Vec<String>,
+
+    /// Who tokens must be from (claim `iss`)
+    #[arg(long, env = "HEADWATER_JWT_ISSUER", value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
+
+    /// Presented in place of a token, lets a trusted backend act for every tenant and user
+    #[arg(long, env = "HEADWATER_ADMIN_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub admin_secret: Option<String>,
 
     /// Name of this streamer among several on one database; its slot is headwater_<REPLICA>
     #[arg(long, env = "HEADWATER_REPLICA", default_value = "default", value_parser = parse_replica)]
@@ -120,16 +145,48 @@ impl Serve {
         self.listen.as_deref().unwrap_or(if self.insecure { "127.0.0.1" } else { "0.0.0.0" })
     }
 
-    /// Refuses to serve without authentication unless that was spelled out.
-    pub fn check_authentication(&self) -> Result<(), Error> {
+    /// Who is let in. Refuses to serve without authentication unless that was spelled out.
+    pub fn guard(&self) -> Result<Guard, Error> {
+        let given = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
+        let (secret, public_key) = (given(&self.jwt_secret), given(&self.jwt_public_key));
+        let (jwks_url, admin) = (given(&self.jwt_jwks_url), given(&self.admin_secret));
+        let with_tokens = secret.is_some() || public_key.is_some() || jwks_url.is_some();
         if self.insecure {
-            return Ok(());
+            return if with_tokens {
+                Err(Error::setup(
+                    "--insecure lets everybody in, and yet a key for tokens is given",
+                    "set HEADWATER_INSECURE=false to ask for tokens, or leave the HEADWATER_JWT_… variables out",
+                ))
+            } else {
+                Ok(Guard::Open)
+            };
         }
-        Err(Error::setup(
-            "no authentication is configured: whoever reaches the port could read and write every event",
-            "for development on this machine pass --insecure (HEADWATER_INSECURE=true); \
-             this version does not know tokens (JWT) yet, so --insecure is the only way to serve",
-        ))
+        if !with_tokens && admin.is_none() {
+            return Err(Error::setup(
+                "no authentication is configured: whoever reaches the port could read and write every event",
+                "set HEADWATER_JWT_SECRET (or _PUBLIC_KEY, or _JWKS_URL) and HEADWATER_JWT_AUDIENCE for tokens, \
+                 HEADWATER_ADMIN_SECRET for a trusted backend; or for development on this machine pass --insecure",
+            ));
+        }
+        let audience: Vec<String> = self.jwt_audience.iter().filter(|text| !text.is_empty()).cloned().collect();
+        if with_tokens && audience.is_empty() {
+            return Err(Error::setup(
+                "a key for tokens is given, but not whom they must be for",
+                "set HEADWATER_JWT_AUDIENCE to the claim `aud` of your tokens: without it, a token that was made for another service would do",
+            ));
+        }
+        let mut keys = secret.map(|secret| Keys::of_secret(&secret)).unwrap_or_default();
+        if let Some(given) = public_key {
+            let pem = if given.contains("-----BEGIN") {
+                given
+            } else {
+                std::fs::read_to_string(&given).map_err(Error::io(format!("read the public key {given}")))?
+            };
+            keys = keys.and(Keys::of_public_key(&pem)?);
+        }
+        let jwks = jwks_url.as_deref().map(Jwks::new).transpose()?;
+        let tokens = with_tokens.then(|| Box::new(Tokens::new(keys, jwks, audience, given(&self.jwt_issuer))));
+        Ok(Guard::Closed { admin: admin.as_deref().map(Secret::new), tokens })
     }
 
     /// The database, from `--database-url` or `DATABASE_URL`.
@@ -265,13 +322,22 @@ mod tests {
     fn insecure_is_spelled_out() {
         let check = |arguments: &[&str], host: &str, allowed: bool| {
             let serve = serve(arguments).expect("they parse");
-            assert_eq!((serve.host(), serve.check_authentication().is_ok()), (host, allowed), "{arguments:?}");
+            assert_eq!((serve.host(), serve.guard().is_ok()), (host, allowed), "{arguments:?}");
         };
         check(&["--insecure"], "127.0.0.1", true);
         check(&["--insecure=true"], "127.0.0.1", true);
         check(&["--insecure=no"], "0.0.0.0", false);
         check(&[], "0.0.0.0", false);
         check(&["--insecure", "--listen", "::1"], "::1", true);
+        check(&["--admin-secret", "s"], "0.0.0.0", true);
+        check(&["--admin-secret", ""], "0.0.0.0", false);
+        check(&["--jwt-secret", "s"], "0.0.0.0", false);
+        check(&["--jwt-secret", "s", "--jwt-audience", ""], "0.0.0.0", false);
+        check(&["--jwt-secret", "s", "--jwt-audience", "app"], "0.0.0.0", true);
+        check(&["--jwt-secret", "s", "--jwt-audience", "app", "--insecure"], "127.0.0.1", false);
+        check(&["--jwt-public-key=-----BEGIN nonsense", "--jwt-audience", "app"], "0.0.0.0", false);
+        check(&["--jwt-jwks-url", "http://issuer.example/keys", "--jwt-audience", "app"], "0.0.0.0", false);
+        check(&["--jwt-jwks-url", "https://issuer.example/keys", "--jwt-audience", "app"], "0.0.0.0", true);
     }
 
     #[test]

@@ -53,6 +53,15 @@ impl Error {
         move |source| Self::Io { action: action.into(), source }
     }
 
+    /// The SQLSTATE, if Postgres refused.
+    pub fn state(&self) -> Option<&str> {
+        match self {
+            Self::Query(error) => error.code().map(tokio_postgres::error::SqlState::code),
+            Self::Server(error) | Self::SlotLost(error) => Some(&error.code),
+            _ => None,
+        }
+    }
+
     /// Whether waiting does not help.
     pub fn is_setup(&self) -> bool {
         matches!(self, Self::Setup { .. })

@@ -8,6 +8,8 @@
 //! * [`watermark`]: up to which position nothing can appear any more
 //! * [`events`]: pages and streams of events; the exact joint between table and log
 //! * [`ingest`]: clients' batches into `headwater.ingest`
+//! * [`identity`]: who is calling
+//! * [`registry`]: which entities there are, and which of them tenants share
 //! * [`http`]: the API
 //! * [`config`], [`database`], [`error`]: what they all use
 //! * [`run`]: puts it together
@@ -18,8 +20,10 @@ pub mod decode;
 pub mod error;
 pub mod events;
 pub mod http;
+pub mod identity;
 pub mod ingest;
 pub mod log;
+pub mod registry;
 pub mod run;
 pub mod source;
 pub mod watermark;

@@ -7,6 +7,7 @@ use crate::events::Events;
 use crate::http::{self, App, Origins};
 use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
+use crate::registry::Registry;
 use crate::{source, watermark};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 /// Serves until a signal asks to stop, or until it is clear that it cannot.
 pub async fn serve(config: Serve) -> Result<(), Error> {
     start_logging(config.log_format);
-    config.check_authentication()?;
+    let guard = config.guard()?;
     let postgres = config.postgres()?;
     // Signals first: from here on a stop is an orderly one.
     let shutdown = CancellationToken::new();
@@ -29,15 +30,18 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let log = Arc::new(Log::new(limits));
     let database = Database::new(&postgres, config.pool_size)?;
     let rounds = Arc::new(watermark::Rounds::default());
+    let registry = Arc::new(Registry::new(database.clone()));
     let events = Events::new(
         Arc::clone(&log),
         database.clone(),
+        Arc::clone(&registry),
         Arc::clone(&rounds),
         config.heartbeat,
         config.retry,
         shutdown.child_token(),
     );
     let app = App {
+        guard: Arc::new(guard),
         log: Arc::clone(&log),
         events: Arc::new(events),
         ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
@@ -55,7 +59,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let server = tokio::spawn(http::serve(listener, router, http_limits, shutdown.clone()));
     let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), rounds, shutdown.clone()));
     let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };
-    let ended = source::run(settings, log, shutdown.clone()).await;
+    let ended = source::run(settings, log, registry, shutdown.clone()).await;
 
     shutdown.cancel();
     for task in [server, watermark] {

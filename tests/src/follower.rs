@@ -65,8 +65,13 @@ pub struct Follower {
 impl Follower {
     /// Follows `url` from `cursor` on. A `headwater.reset` fails it: nothing here may be lost.
     pub fn start(url: &str, cursor: &str) -> Self {
+        Self::start_as(None, url, cursor)
+    }
+
+    /// As `start`, with a token.
+    pub fn start_as(token: Option<&str>, url: &str, cursor: &str) -> Self {
         let seen = Arc::new(Mutex::new(Seen { cursor: cursor.to_owned(), ..Seen::default() }));
-        let task = tokio::spawn(follow(url.to_owned(), Arc::clone(&seen)));
+        let task = tokio::spawn(follow(token.map(str::to_owned), url.to_owned(), Arc::clone(&seen)));
         Self { seen, task }
     }
 
@@ -83,10 +88,10 @@ impl Drop for Follower {
     }
 }
 
-async fn follow(url: String, seen: Arc<Mutex<Seen>>) {
+async fn follow(token: Option<String>, url: String, seen: Arc<Mutex<Seen>>) {
     loop {
         let cursor = seen.lock().unwrap().cursor.clone();
-        match Connection::open(with_query(&url, &[]), Some(&cursor)).await {
+        match Connection::open_as(token.as_deref(), with_query(&url, &[]), Some(&cursor)).await {
             Ok(mut connection) => {
                 seen.lock().unwrap().connections += 1;
                 while let Some(block) = connection.next().await {

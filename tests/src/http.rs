@@ -39,7 +39,11 @@ pub fn client() -> reqwest::Client {
 
 /// Sends a request and reads the answer to its end.
 pub async fn send(request: reqwest::RequestBuilder) -> Answer {
-    let answer = request.send().await.unwrap();
+    read(request.send().await.unwrap()).await
+}
+
+/// Reads an answer to its end.
+pub async fn read(answer: reqwest::Response) -> Answer {
     let status = answer.status().as_u16();
     let content_type = answer.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
     let content_type = content_type.split(';').next().unwrap().trim().to_owned();
@@ -49,6 +53,16 @@ pub async fn send(request: reqwest::RequestBuilder) -> Answer {
 /// A GET.
 pub async fn get(url: &str, query: &[(&str, &str)]) -> Answer {
     send(client().get(with_query(url, query))).await
+}
+
+/// A GET with a token.
+pub async fn get_as(token: &str, url: &str, query: &[(&str, &str)]) -> Answer {
+    send(client().get(with_query(url, query)).bearer_auth(token)).await
+}
+
+/// A POST of a JSON body with a token.
+pub async fn post_as(token: &str, url: &str, body: impl Into<reqwest::Body>) -> Answer {
+    send(client().post(url).header("content-type", "application/json").bearer_auth(token).body(body)).await
 }
 
 /// A POST of a JSON body, valid or not.

@@ -18,3 +18,4 @@ pub mod postgres;
 pub mod random;
 pub mod sse;
 pub mod streamer;
+pub mod token;

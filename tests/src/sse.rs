@@ -38,15 +38,26 @@ pub struct Connection {
 impl Connection {
     /// Opens `url`. `Err` holds the answer that was no stream, or none where nobody listened.
     pub async fn open(url: reqwest::Url, last_event_id: Option<&str>) -> Result<Self, Option<http::Answer>> {
+        Self::open_as(None, url, last_event_id).await
+    }
+
+    /// As `open`, with a token.
+    pub async fn open_as(
+        token: Option<&str>,
+        url: reqwest::Url,
+        last_event_id: Option<&str>,
+    ) -> Result<Self, Option<http::Answer>> {
         let mut request = http::client().get(url).header("accept", "text/event-stream");
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
-        let probe = request.try_clone().unwrap();
         let Ok(answer) = request.send().await else { return Err(None) };
         let content_type = answer.headers().get("content-type").cloned();
         if answer.status() != 200 {
-            return Err(Some(http::send(probe).await));
+            return Err(Some(http::read(answer).await));
         }
         assert!(
             content_type.as_ref().is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")),

@@ -70,7 +70,7 @@ impl Streamer {
         assert!(self.process.is_none(), "the streamer runs");
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let process = command(&self.database_url, self.port)
-            .arg("--insecure")
+            .args(self.arguments.iter().all(|argument| argument != "--jwt-secret").then_some("--insecure"))
             .args(&self.arguments)
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -14,4 +14,5 @@ mod pgbench;
 mod stack;
 mod startup;
 mod stream;
+mod tenants;
 mod upgrade;

@@ -268,6 +268,54 @@ async fn a_cursor_of_another_epoch_is_refused_with_a_reset() {
     }
 }
 
+/// What an operator does after restoring a backup, while streamer and clients are there.
+#[tokio::test]
+async fn a_raised_epoch_resets_live_streams() {
+    let (postgres, streamer) = orders::start(&[]).await;
+    insert_order(&postgres, 1).await;
+    let cursor = streamer.cursor_now().await;
+    let mut connection = live(&streamer).await;
+    postgres.sql("update headwater.meta set epoch = epoch + 1").await;
+    let block = connection.find("a reset", |block| block.event.is_some()).await;
+    assert_eq!(block.event.as_deref(), Some("headwater.reset"));
+    assert_eq!(block.id.as_deref(), Some(""), "the browser forgets the cursor");
+    eventually("the streamer to be back", || async {
+        (http::get(&streamer.url("/health"), &[]).await.status == 200).then_some(())
+    })
+    .await;
+    http::get(&streamer.url("/api/v1/events/since"), &[("cursor", &cursor)])
+        .await
+        .assert_problem(410, "cursor_expired");
+    // And not over and over again, although the slot sends the transaction that raised it once more.
+    let mut connection = live(&streamer).await;
+    insert_order(&postgres, 2).await;
+    assert_eq!(table_numbers(&mut connection, 1).await, [2]);
+}
+
+#[tokio::test]
+async fn a_stream_can_be_narrowed_to_one_entity() {
+    let (postgres, streamer) = orders::start(&["--ring-bytes", "16384"]).await;
+    let start = streamer.cursor_now().await;
+    let mut connection = live(&streamer).await;
+    drop(connection);
+    postgres
+        .sql("create table pair (a text, b int, primary key (a, b)); select headwater.enable('pair', entity => 'pair')")
+        .await;
+    let query = [("entity_type", "pair"), ("entity_id", "x\"y~1/1")];
+    let mut early = open(&streamer, &query, Some(&start)).await;
+    for round in 0..200 {
+        postgres.sql(&format!("insert into pair values ('x\"y/', {round}), ('x', {round})")).await;
+    }
+    postgres.sql("delete from pair").await;
+    connection = open(&streamer, &query, Some(&start)).await;
+    for stream in [&mut early, &mut connection] {
+        for event_type in ["pair.created", "pair.deleted"] {
+            let event = stream.next_event().await.json();
+            assert_eq!((text(&event, "event_type"), text(&event, "entity_id")), (event_type, "x\"y~1/1"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn pages_are_cut_and_narrowed() {
     let (postgres, streamer) = orders::start(&[]).await;

@@ -66,6 +66,8 @@ pub enum Message<'a> {
     Logical {
         /// Whether it belongs to the transaction around it.
         transactional: bool,
+        /// Whose it is.
+        prefix: &'a str,
     },
 }
 
@@ -170,10 +172,10 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
         b'M' => {
             let transactional = reader.u8()? & 1 == 1;
             reader.skip(8)?; // LSN of the message
-            reader.text()?;
+            let prefix = reader.text()?;
             let length = reader.u32()?;
             reader.skip(usize::try_from(length).unwrap_or(usize::MAX))?;
-            Message::Logical { transactional }
+            Message::Logical { transactional, prefix }
         }
         byte => return Err(DecodeError::Unknown { what: "message", byte }),
     };

@@ -34,8 +34,11 @@ fn control_messages() {
     check(&cat(&[b"C\0", &lsn(9), &lsn(40), &lsn(0)]), Ok(Message::Commit { commit: Lsn(9), end: Lsn(40) }));
     check(&cat(&[b"O", &lsn(1), b"node\0"]), Ok(Message::Origin));
     check(&cat(&[b"Y", &[0, 0, 0, 7], b"public\0mood\0"]), Ok(Message::Type));
-    check(&cat(&[b"M\x01", &lsn(1), b"p\0", &[0, 0, 0, 2], b"hi"]), Ok(Message::Logical { transactional: true }));
-    check(&cat(&[b"M\0", &lsn(1), b"p\0", &[0, 0, 0, 0]]), Ok(Message::Logical { transactional: false }));
+    check(
+        &cat(&[b"M\x01", &lsn(1), b"p\0", &[0, 0, 0, 2], b"hi"]),
+        Ok(Message::Logical { transactional: true, prefix: "p" }),
+    );
+    check(&cat(&[b"M\0", &lsn(1), b"p\0", &[0, 0, 0, 0]]), Ok(Message::Logical { transactional: false, prefix: "p" }));
     check(&[b'T', 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 2], Ok(Message::Truncate { relations: 2 }));
     check(&[b'T', 255, 255, 255, 255, 0, 1], Err(DecodeError::CutOff));
     check(&cat(&[b"C\0", &lsn(9), &lsn(40), &lsn(0), b"!"]), Err(DecodeError::TooLong(1)));

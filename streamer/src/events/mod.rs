@@ -13,13 +13,14 @@ pub use table::Page;
 use crate::database::Database;
 use crate::error::Error;
 use crate::log::{Feed, Log, Watermark};
+use crate::registry::Registry;
 use crate::watermark::Rounds;
 use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// A join takes one connection for as long as it reads, and a second one for a moment; more of them at once than this
@@ -38,6 +39,7 @@ const FRESH_PATIENCE: Duration = Duration::from_millis(100);
 pub struct Events {
     log: Arc<Log>,
     database: Database,
+    registry: Arc<Registry>,
     rounds: Arc<Rounds>,
     joins: Semaphore,
     /// How often an idle stream says that it is alive, and moves its reader's cursor.
@@ -66,12 +68,13 @@ impl Events {
     pub fn new(
         log: Arc<Log>,
         database: Database,
+        registry: Arc<Registry>,
         rounds: Arc<Rounds>,
         heartbeat: Duration,
         retry: Duration,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, database, rounds, joins: Semaphore::new(CONCURRENT_JOINS), heartbeat, retry, shutdown }
+        Self { log, database, registry, rounds, joins: Semaphore::new(CONCURRENT_JOINS), heartbeat, retry, shutdown }
     }
 
     /// Events behind `cursor` (or from the first one on) up to the watermark: what a poller can page through without
@@ -113,8 +116,13 @@ impl Events {
         Ok((Cursor { epoch, position, offset: None }, page.more.is_some()))
     }
 
-    /// A stream from `cursor`, or from now on.
-    pub async fn stream(self: &Arc<Self>, cursor: Option<Cursor>, filter: Filter) -> Result<Stream, ReadError> {
+    /// A stream from `cursor`, or from now on. It ends at `until`, when its reader's token expires.
+    pub async fn stream(
+        self: &Arc<Self>,
+        cursor: Option<Cursor>,
+        filter: Filter,
+        until: Option<Instant>,
+    ) -> Result<Stream, ReadError> {
         let epoch = self.epoch().await?;
         let start = if let Some(cursor) = cursor {
             cursor
@@ -127,7 +135,7 @@ impl Events {
             let position = self.log.watermark_at(head).map_or(Position(0), |watermark| watermark.position);
             Cursor { epoch, position, offset: Some(Offset::just_before(head)) }
         };
-        Ok(Stream::new(Arc::clone(self), start, filter))
+        Ok(Stream::new(Arc::clone(self), start, filter, until))
     }
 
     /// A cursor at the watermark: from there on one sees everything that is not final yet.

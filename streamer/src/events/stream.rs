@@ -33,6 +33,8 @@ pub struct Stream {
     ended: bool,
     arrivals: watch::Receiver<u64>,
     heartbeat_at: Instant,
+    /// When the reader's token expires.
+    until: Option<Instant>,
 }
 
 /// Where the reader gets its events from.
@@ -49,11 +51,11 @@ enum Place {
 }
 
 impl Stream {
-    pub(super) fn new(events: Arc<Events>, cursor: Cursor, filter: Filter) -> Self {
+    pub(super) fn new(events: Arc<Events>, cursor: Cursor, filter: Filter, until: Option<Instant>) -> Self {
         let arrivals = events.log.arrivals();
         let place = if cursor.offset.is_some() { Place::Ring } else { Place::Table };
         let heartbeat_at = Instant::now() + events.heartbeat;
-        Self { events, filter, cursor, place, greeted: false, ended: false, arrivals, heartbeat_at }
+        Self { events, filter, cursor, place, greeted: false, ended: false, arrivals, heartbeat_at, until }
     }
 
     /// The next blocks; waits until there are some. None after the last ones.
@@ -77,6 +79,9 @@ impl Stream {
         loop {
             if self.events.shutdown.is_cancelled() {
                 return self.say_goodbye();
+            }
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                return self.expire();
             }
             if self.events.log.tip().epoch != Some(self.cursor.epoch) {
                 return self.reset();
@@ -104,11 +109,12 @@ impl Stream {
         let mut single = None;
         let mut position = self.cursor.position;
         let (epoch, filter) = (self.cursor.epoch, &self.filter);
+        let entities = self.events.registry.entities();
         let read = self.events.log.read(epoch, offset, |transaction, event| {
             if out.len() >= WRITE_BYTES || single.as_ref().is_some_and(|bytes: &Bytes| bytes.len() >= WRITE_BYTES) {
                 return false;
             }
-            if filter.takes(&event.entity_type) {
+            if filter.takes(event, &entities) {
                 let shared = position <= transaction.watermark;
                 position = position.max(transaction.watermark);
                 // One event alone goes out as the bytes that all readers share.
@@ -150,11 +156,12 @@ impl Stream {
 
     /// Until something arrives; or the heartbeat, which moves the reader's Last-Event-ID silently.
     async fn wait(&mut self) -> Option<Bytes> {
+        let wake_at = self.wake_at();
         tokio::select! {
             biased;
             () = self.events.shutdown.cancelled() => None,
             changed = self.arrivals.changed() => changed.err().map(|_| self.say_goodbye()),
-            () = sleep_until(self.heartbeat_at) => Some(format!("id: {}\n\n", self.cursor).into()),
+            () = sleep_until(wake_at) => Some(format!("id: {}\n\n", self.cursor).into()),
         }
     }
 
@@ -187,10 +194,11 @@ impl Stream {
     }
 
     async fn read_join(&mut self) -> Option<Bytes> {
+        let wake_at = self.wake_at();
         let Place::Joining(join) = &mut self.place else { return None };
         let joined = tokio::select! {
             joined = join.recv() => joined,
-            () = sleep_until(self.heartbeat_at) => return Some(Bytes::from_static(b":\n\n")),
+            () = sleep_until(wake_at) => return Some(Bytes::from_static(b":\n\n")),
             () = self.events.shutdown.cancelled() => return None,
         };
         match joined {
@@ -221,8 +229,9 @@ impl Stream {
         };
         let delivered = self.cursor.offset;
         let mut blocks = BytesMut::new();
+        let entities = self.events.registry.entities();
         let wanted = |event: &&Event| {
-            self.filter.takes(&event.entity_type) && delivered.is_none_or(|offset| transaction.offset(event) > offset)
+            self.filter.takes(event, &entities) && delivered.is_none_or(|offset| transaction.offset(event) > offset)
         };
         for event in transaction.events.iter().filter(wanted) {
             event.write_block(self.cursor.epoch, &transaction, self.cursor.position, &mut blocks);
@@ -237,6 +246,18 @@ impl Stream {
             () = self.events.shutdown.cancelled() => None,
             () = sleep(DATABASE_PAUSE) => Some(Bytes::from_static(b": waiting for the database\n\n")),
         }
+    }
+
+    fn wake_at(&self) -> Instant {
+        self.until.map_or(self.heartbeat_at, |until| until.min(self.heartbeat_at))
+    }
+
+    /// The cursor stays good: with a new token the reader goes on where it was.
+    fn expire(&mut self) -> Bytes {
+        self.ended = true;
+        let data =
+            r#"{"code":"token_expired","reason":"the token has expired: come back with a new one and this cursor"}"#;
+        format!("id: {}\nevent: headwater.expired\ndata: {data}\n\n", self.cursor).into()
     }
 
     fn say_goodbye(&mut self) -> Bytes {

@@ -2,6 +2,7 @@
 
 use super::Filter;
 use crate::error::Error;
+use crate::identity::Reach;
 use crate::log::EventRow;
 use futures_util::TryStreamExt;
 use headwater_model::cursor::Position;
@@ -28,6 +29,8 @@ const PAGE: &str = "select position, id::text, tenant_id, entity_type, entity_id
        and ($4 is null or entity_type = any ($4)) \
        and ($5 is null or entity_id = $5) \
        and ($6 is null or recorded_at >= $6::timestamptz) \
+       and ($7 or tenant_id is not distinct from $8 or (tenant_id is null and exists ( \
+         select from headwater.entity e where e.entity_type = event.entity_type and e.tenant_column is null))) \
      order by position limit $3";
 
 /// Reads events with `after < position <= upto`, at most `limit`. `take` gets each and answers how many bytes the page
@@ -44,13 +47,20 @@ pub(super) async fn page(
     let rows_asked = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
     let entity_types = (!filter.entity_types.is_empty()).then_some(&filter.entity_types);
     let recorded_since = filter.recorded_since.map(|time| time.to_string());
-    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+    let (everything, tenant) = match &filter.reach {
+        Reach::Everything => (true, None),
+        Reach::Tenant(tenant) => (false, tenant.as_deref()),
+    };
+    let entity_id = filter.entity_id();
+    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
         (&after.0, Type::INT8),
         (&upto.0, Type::INT8),
         (&rows_asked, Type::INT8),
         (&entity_types, Type::TEXT_ARRAY),
-        (&filter.entity_id, Type::TEXT),
+        (&entity_id, Type::TEXT),
         (&recorded_since, Type::TEXT),
+        (&everything, Type::BOOL),
+        (&tenant, Type::TEXT),
     ];
     // Rows are taken as they come in: the connection holds no more than its buffer.
     let mut rows = pin!(client.query_typed_raw(PAGE, parameters).await?);

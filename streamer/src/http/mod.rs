@@ -1,5 +1,6 @@
 //! The HTTP API. Handlers translate; what they serve is made upstream.
 
+mod access;
 mod batch;
 mod body;
 mod health;
@@ -12,6 +13,7 @@ mod stream;
 pub use server::{Limits, bind, serve};
 
 use crate::events::Events;
+use crate::identity::Guard;
 use crate::ingest::Ingest;
 use crate::log::Log;
 use axum::Router;
@@ -30,6 +32,8 @@ const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 /// What the handlers need.
 #[derive(Clone, Debug)]
 pub struct App {
+    /// Who is let in.
+    pub guard: Arc<Guard>,
     /// For `/health`.
     pub log: Arc<Log>,
     /// For readers.

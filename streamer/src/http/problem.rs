@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::events::ReadError;
+use crate::identity::Refusal;
 use crate::ingest::IngestError;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,11 +17,13 @@ pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    /// What the header `www-authenticate` says, if it must be there.
+    challenge: Option<&'static str>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self { status, code, detail: detail.into(), challenge: None }
     }
 
     pub(super) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
@@ -39,6 +42,10 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("{method} means nothing at this path"))
     }
 
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
     fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
@@ -52,6 +59,19 @@ impl From<Error> for Problem {
         }
         tracing::error!(%error, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the reason")
+    }
+}
+
+impl From<Refusal> for Problem {
+    /// RFC 6750 3.
+    fn from(refusal: Refusal) -> Self {
+        let (code, challenge) = match &refusal {
+            Refusal::Missing => ("unauthenticated", "Bearer"),
+            Refusal::Expired => ("token_expired", r#"Bearer error="invalid_token""#),
+            Refusal::Invalid(_) => ("invalid_token", r#"Bearer error="invalid_token""#),
+            Refusal::Unavailable(why) => return Self::unavailable(*why),
+        };
+        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, code, refusal.to_string()) }
     }
 }
 
@@ -76,6 +96,11 @@ impl From<IngestError> for Problem {
             IngestError::Malformed(_) => Self::bad_request("malformed_json", detail),
             IngestError::NotABatch(_) => Self::bad_request("invalid_batch", detail),
             IngestError::TooMany { .. } => Self::too_large(detail),
+            // The role is the token's, and whether we may act as it is the database's word.
+            IngestError::Database(error) if error.state() == Some("28000") => {
+                tracing::warn!(%error, "a batch was refused for its role");
+                Self::forbidden("the token's `role` is no role that events may be applied under here")
+            }
             IngestError::Database(error) => error.into(),
         }
     }
@@ -94,6 +119,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }

@@ -1,9 +1,9 @@
 //! `GET /api/v1/events/since`
 
 use super::App;
+use super::access::{Caller, filter};
 use super::problem::Problem;
 use super::stream::parse_cursor;
-use crate::events::Filter;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header;
@@ -24,22 +24,18 @@ pub(super) struct Parameters {
     entity_id: Option<String>,
     since: Option<String>,
     limit: Option<usize>,
+    tenant_id: Option<String>,
 }
 
 pub(super) async fn get(
     State(app): State<App>,
+    Caller(caller): Caller,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let Query(parameters) = parameters.map_err(|error| Problem::bad_request("invalid_parameter", error.body_text()))?;
     let cursor = parse_cursor(parameters.cursor.as_deref())?;
-    let mut filter = Filter::of_types(parameters.entity_type.as_deref());
-    filter.entity_id = parameters.entity_id;
+    let mut filter = filter(&caller, parameters.tenant_id, parameters.entity_type.as_deref(), parameters.entity_id)?;
     filter.recorded_since = parameters.since.map(|text| timestamp(&text)).transpose()?;
-    if filter.entity_id.as_ref().is_some_and(|id| id.contains('\0'))
-        || filter.entity_types.iter().any(|name| name.contains('\0'))
-    {
-        return Err(Problem::bad_request("invalid_parameter", "no name has the character U+0000"));
-    }
     let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let mut out = BytesMut::from(r#"{"events":["#);
     let (cursor, has_more) = app.events.since(cursor, &filter, limit, &mut out).await?;

@@ -1,8 +1,8 @@
 //! `GET /api/v1/events/stream`: Server-Sent Events.
 
 use super::App;
+use super::access::{Caller, filter, until};
 use super::problem::Problem;
-use crate::events::Filter;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -16,11 +16,14 @@ use std::convert::Infallible;
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
     entity_type: Option<String>,
+    entity_id: Option<String>,
+    tenant_id: Option<String>,
     cursor: Option<String>,
 }
 
 pub(super) async fn get(
     State(app): State<App>,
+    Caller(caller): Caller,
     headers: HeaderMap,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -31,8 +34,8 @@ pub(super) async fn get(
         None => None,
     };
     let cursor = parse_cursor(header.or(parameters.cursor.as_deref()))?;
-    let filter = Filter::of_types(parameters.entity_type.as_deref());
-    let stream = app.events.stream(cursor, filter).await?;
+    let filter = filter(&caller, parameters.tenant_id, parameters.entity_type.as_deref(), parameters.entity_id)?;
+    let stream = app.events.stream(cursor, filter, until(&caller)).await?;
     let blocks = unfold(stream, async |mut stream| {
         let blocks = stream.next().await?;
         Some((Ok::<_, Infallible>(blocks), stream))

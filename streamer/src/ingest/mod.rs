@@ -26,19 +26,6 @@ const LEAST_WRITERS: usize = 2;
 /// How long a batch waits for its turn before its sender is told to come back.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who sends, as the transport has found out.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Claims {
-    /// The user.
-    pub sub: Option<String>,
-    /// The tenant.
-    pub tenant_id: Option<String>,
-    /// The database role whose policies judge the write.
-    pub role: Option<String>,
-    /// Whether tenant and user are taken from each event.
-    pub trusted: bool,
-}
-
 /// Takes batches.
 #[derive(Debug)]
 pub struct Ingest {
@@ -97,8 +84,9 @@ impl Ingest {
         Self { database, max_events, turns: Arc::new(Semaphore::new(writers)) }
     }
 
-    /// Stores the events of `body`, the JSON text of a batch.
-    pub async fn batch(&self, body: &str, claims: &Claims) -> Result<Outcome, IngestError> {
+    /// Stores the events of `body`, the JSON text of a batch. `claims` say who sends: the token's, and `role`, the
+    /// database role whose policies judge the write, and `trusted`, whether tenant and user are taken from each event.
+    pub async fn batch(&self, body: &str, claims: &Value) -> Result<Outcome, IngestError> {
         let batch: Batch<'_> = serde_json::from_str(body).map_err(|error| {
             if error.is_data() { IngestError::NotABatch(error) } else { IngestError::Malformed(error) }
         })?;
@@ -117,8 +105,8 @@ impl Ingest {
         Ok(Outcome { accepted, rejected })
     }
 
-    async fn store(&self, events: String, claims: &Claims) -> Result<Answer, Error> {
-        let claims = serde_json::to_string(claims).map_err(|error| Error::Protocol(error.to_string()))?;
+    async fn store(&self, events: String, claims: &Value) -> Result<Answer, Error> {
+        let claims = claims.to_string();
         let turn = timeout(TURN_PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(Error::Timeout("other batches hold all connections for writing")) };
         let database = self.database.clone();

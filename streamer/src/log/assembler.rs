@@ -12,8 +12,12 @@ use std::sync::Arc;
 /// Frames are cut from chunks of this size: one allocation for a hundred events.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Entity types are few; should something make up names without end, sharing them is not worth the memory.
-const INTERNED_TYPES: usize = 10_000;
+/// Entity types and active tenants are few; should something make up names without end, sharing them is not worth the
+/// memory.
+const INTERNED_NAMES: usize = 10_000;
+
+/// What `headwater.tell_streamer` writes.
+const REGISTRY_MESSAGE: &str = "headwater.registry";
 
 /// Builds transactions from one replication connection's messages.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub struct Assembler {
     watermark: Position,
     chunk: BytesMut,
     entity_types: Names,
+    tenants: Names,
 }
 
 #[derive(Debug)]
@@ -35,6 +40,7 @@ struct Open {
     next_op: u64,
     bytes: usize,
     oversize: bool,
+    registry: bool,
     events: Vec<Event>,
 }
 
@@ -63,6 +69,7 @@ impl Assembler {
             watermark: Position(0),
             chunk: BytesMut::new(),
             entity_types: Names::default(),
+            tenants: Names::default(),
         }
     }
 
@@ -78,12 +85,28 @@ impl Assembler {
                     self.watermark = self.watermark.max(watermark.position);
                 }
                 let (xid, commit) = (*xid, *commit);
-                self.open = Some(Open { xid, commit, next_op: 0, bytes: 0, oversize: false, events: Vec::new() });
+                self.open = Some(Open {
+                    xid,
+                    commit,
+                    next_op: 0,
+                    bytes: 0,
+                    oversize: false,
+                    registry: false,
+                    events: Vec::new(),
+                });
             }
             Message::Commit { end, .. } => {
                 let open = self.open.take().ok_or(AssembleError::Outside("a commit"))?;
-                let Open { xid, commit, oversize, events, .. } = open;
-                return Ok(Some(Transaction { xid, commit, end: *end, watermark: self.watermark, oversize, events }));
+                let Open { xid, commit, oversize, registry, events, .. } = open;
+                return Ok(Some(Transaction {
+                    xid,
+                    commit,
+                    end: *end,
+                    watermark: self.watermark,
+                    oversize,
+                    registry,
+                    events,
+                }));
             }
             Message::Relation(relation) => self.learn(relation)?,
             Message::Insert { relation, new } => {
@@ -95,8 +118,13 @@ impl Assembler {
             Message::Update { .. } => drop(self.count("an update")?),
             Message::Delete { .. } => drop(self.count("a delete")?),
             Message::Truncate { .. } => drop(self.count("a truncate")?),
-            Message::Logical { transactional: true } => drop(self.count("a transactional message")?),
-            Message::Logical { transactional: false } | Message::Origin | Message::Type => {}
+            Message::Logical { transactional: true, prefix } => {
+                self.count("a transactional message")?;
+                if let Some(open) = self.open.as_mut().filter(|_| *prefix == REGISTRY_MESSAGE) {
+                    open.registry = true;
+                }
+            }
+            Message::Logical { transactional: false, .. } | Message::Origin | Message::Type => {}
         }
         Ok(None)
     }
@@ -131,7 +159,8 @@ impl Assembler {
         }
         let id_length = row.write_block(cursor, &mut self.chunk);
         let entity_type = self.entity_types.share(row.entity_type);
-        let event = Event { op, entity_type, block: self.chunk.split().freeze(), id_length };
+        let tenant = row.tenant_id.map(|tenant| self.tenants.share(tenant));
+        let event = Event { op, entity_type, tenant, block: self.chunk.split().freeze(), id_length };
         open.bytes += event.bytes();
         if open.bytes > self.limit_bytes {
             open.oversize = true;
@@ -153,7 +182,7 @@ impl Names {
             return Arc::clone(known);
         }
         let new: Arc<str> = name.into();
-        if self.0.len() < INTERNED_TYPES {
+        if self.0.len() < INTERNED_NAMES {
             self.0.insert(Arc::clone(&new));
         }
         new

@@ -5,7 +5,7 @@ use headwater_model::cursor::{Cursor, Epoch, Lsn, Offset, Position};
 use std::sync::Arc;
 
 /// What an event costs in the ring besides its bytes: its own record and its share of allocations.
-const EVENT_OVERHEAD_BYTES: usize = 112;
+const EVENT_OVERHEAD_BYTES: usize = 128;
 
 /// The events of one committed transaction, in the order in which they were written.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Transaction {
     pub watermark: Position,
     /// Whether it was larger than the ring; then `events` is empty, and they are in the table only.
     pub oversize: bool,
+    /// Whether it changed the registry or the epoch.
+    pub registry: bool,
     /// Its events, ascending in `op`.
     pub events: Vec<Event>,
 }
@@ -43,6 +45,8 @@ pub struct Event {
     pub op: u64,
     /// For filters.
     pub entity_type: Arc<str>,
+    /// Whose it is.
+    pub tenant: Option<Arc<str>>,
     /// The whole SSE block.
     pub block: Bytes,
     /// How long the block's `id:` line is.
@@ -53,6 +57,17 @@ impl Event {
     /// Roughly how much memory it takes.
     pub fn bytes(&self) -> usize {
         self.block.len() + EVENT_OVERHEAD_BYTES
+    }
+
+    /// Whether it is of the entity whose id stands as `json` in JSON.
+    pub fn is_of(&self, json: &str) -> bool {
+        // Only a UUID, a number and a declared name stand before it in the object, so the first match is the member.
+        const BEFORE: &[u8] = b",\"entity_id\":";
+        const DATA: &[u8] = b"\ndata: ";
+        let find = |text: &[u8], part: &[u8]| text.windows(part.len()).position(|window| window == part);
+        let object = find(&self.block, DATA).map(|at| &self.block[at + DATA.len()..]);
+        let value = object.and_then(|object| find(object, BEFORE).map(|at| &object[at + BEFORE.len()..]));
+        value.and_then(|value| value.strip_prefix(json.as_bytes())).is_some_and(|rest| rest.first() == Some(&b','))
     }
 
     /// Appends the block for a reader whose own watermark is `position`.

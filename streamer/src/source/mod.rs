@@ -10,7 +10,8 @@ mod wire;
 
 use crate::decode::{self, decode};
 use crate::error::Error;
-use crate::log::{Assembler, Feed, Log};
+use crate::log::{Assembler, Feed, Log, Transaction};
+use crate::registry::Registry;
 use headwater_model::cursor::Lsn;
 use status::Status;
 use std::sync::Arc;
@@ -39,8 +40,13 @@ pub struct Settings {
 }
 
 /// Runs until `shutdown`. Ends with an error only if the set-up is wrong at the start; later it keeps trying.
-pub async fn run(settings: Settings, log: Arc<Log>, shutdown: CancellationToken) -> Result<(), Error> {
-    let mut follower = Follower { settings, log, streamed: false, remake_slot: false };
+pub async fn run(
+    settings: Settings,
+    log: Arc<Log>,
+    registry: Arc<Registry>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let mut follower = Follower { settings, log, registry, streamed: false, remake_slot: false };
     let mut pause = FIRST_PAUSE;
     loop {
         let before = Instant::now();
@@ -76,6 +82,7 @@ pub async fn run(settings: Settings, log: Arc<Log>, shutdown: CancellationToken)
 struct Follower {
     settings: Settings,
     log: Arc<Log>,
+    registry: Arc<Registry>,
     /// Whether it ever worked: then what is wrong now may be mended while we run.
     streamed: bool,
     remake_slot: bool,
@@ -93,6 +100,8 @@ impl Follower {
             slot::drop_slot(&mut connection, slot).await?;
             self.remake_slot = false;
         }
+        // Before the first event: nothing may be judged by an empty registry.
+        self.registry.refresh(None).await?;
         let confirmed = slot::prepare(&mut connection, &found, slot).await?;
         let head = self.log.open(found.epoch, confirmed);
         slot::start(&mut connection, slot, head).await?;
@@ -103,6 +112,8 @@ impl Follower {
             connection,
             assembler,
             log: Arc::clone(&self.log),
+            registry: Arc::clone(&self.registry),
+            restored: found.restored,
             status: Status::new(confirmed),
             catching_up_to: Some(found.wal_end),
         })
@@ -113,6 +124,9 @@ struct Stream {
     connection: Connection,
     assembler: Assembler,
     log: Arc<Log>,
+    registry: Arc<Registry>,
+    /// `headwater.meta.epoch` when the stream was opened.
+    restored: i64,
     status: Status,
     /// Where the WAL ended when the stream was opened, until we are there: before, the head is not yet "now".
     catching_up_to: Option<Lsn>,
@@ -122,7 +136,7 @@ impl Stream {
     async fn follow(mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut heard = Instant::now();
         loop {
-            self.take_buffered()?;
+            self.take_buffered().await?;
             self.status.queue(&mut self.connection, &self.log)?;
             self.connection.flush().await?;
             tokio::select! {
@@ -142,7 +156,7 @@ impl Stream {
     }
 
     /// Everything whole in the buffer becomes visible to readers at once: under load they get many changes per wake-up.
-    fn take_buffered(&mut self) -> Result<(), Error> {
+    async fn take_buffered(&mut self) -> Result<(), Error> {
         let mut transactions = Vec::new();
         let mut head = Lsn(0);
         let ended = loop {
@@ -170,6 +184,7 @@ impl Stream {
             }
         };
         // What came before an error came whole.
+        self.follow_registry(&transactions).await?;
         let last = transactions.last().map_or(head, |transaction| head.max(transaction.end));
         if last > Lsn(0) {
             self.log.append(transactions, last);
@@ -182,9 +197,24 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// If one of these changed the registry or the epoch, readers see none of them before we know how.
+    async fn follow_registry(&self, transactions: &[Transaction]) -> Result<(), Error> {
+        let Some(last) = transactions.iter().rfind(|transaction| transaction.registry) else { return Ok(()) };
+        let entities = self.registry.refresh(Some(last.xid)).await?;
+        if entities.epoch == self.restored {
+            return Ok(());
+        }
+        Err(Error::Protocol(format!(
+            "the epoch was raised from {} to {}: starting anew",
+            self.restored, entities.epoch
+        )))
+    }
+}
+
 enum Taken {
     Nothing,
-    Transaction(crate::log::Transaction),
+    Transaction(Transaction),
     Keepalive { end: Lsn, reply: bool },
 }
 

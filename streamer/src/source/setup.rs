@@ -8,6 +8,8 @@ use headwater_model::cursor::{Epoch, EpochParts, Lsn};
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) epoch: Epoch,
+    /// `headwater.meta.epoch`, part of it.
+    pub(super) restored: i64,
     pub(super) name: String,
     /// Where the WAL ended when we looked: from there on we are up to date.
     pub(super) wal_end: Lsn,
@@ -66,7 +68,7 @@ pub(super) async fn prepare(connection: &mut Connection) -> Result<Database, Err
         event_table: number(&parts, 1)?,
         restored: number(&parts, 2)?,
     };
-    Ok(Database { epoch: epoch.into(), name, wal_end: number(&system, 2)? })
+    Ok(Database { epoch: epoch.into(), restored: epoch.restored, name, wal_end: number(&system, 2)? })
 }
 
 async fn check_extension(connection: &mut Connection, database: &str) -> Result<(), Error> {

@@ -9,11 +9,20 @@ fn transaction(xid: u32, commit: u64, end: u64, events: usize) -> Transaction {
     let event = |n: usize| Event {
         op: 2 * n as u64,
         entity_type: "order".into(),
-        block: Bytes::from_static(&[b'x'; 88]), // 200 with its overhead
+        tenant: None,
+        block: Bytes::from_static(&[b'x'; 72]), // 200 with its overhead
         id_length: 0,
     };
     let events = (0..events).map(event).collect();
-    Transaction { xid, commit: Lsn(commit), end: Lsn(end), watermark: Position(0), oversize: false, events }
+    Transaction {
+        xid,
+        commit: Lsn(commit),
+        end: Lsn(end),
+        watermark: Position(0),
+        oversize: false,
+        registry: false,
+        events,
+    }
 }
 
 fn all(head: u64) -> Snapshot {
