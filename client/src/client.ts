@@ -145,6 +145,7 @@ export class HeadwaterClient {
         ...configuration.transport,
         url: configuration.url,
         ...(configuration.getToken === undefined ? {} : { getToken: configuration.getToken }),
+        ...(configuration.tenantId === undefined ? {} : { tenantId: configuration.tenantId }),
       }),
       channel: new TabChannel(name, platform, (message) => this.hear(session, message)),
       clock: new HybridClock(configuration.now),

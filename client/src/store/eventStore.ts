@@ -238,7 +238,7 @@ export class EventStore {
           else covered.push(event.id);
           continue;
         }
-        const isLate = base?.last ? compareEvents(event, base.last) <= 0 : event.timestamp <= until;
+        const isLate = (base?.last && compareEvents(event, base.last) <= 0) === true || ((base?.state ?? null) === null && event.timestamp <= until);
         if (isLate && event.applies) stale.set(refKey(ref), ref);
         puts.push(event);
       }
@@ -307,8 +307,9 @@ export class EventStore {
     const { events, baselines } = this.database;
     return this.database.transaction('rw', events, baselines, async () => {
       const refs = states.map((state): EntityRef => [state.entity_type, state.entity_id]);
-      const positions = new Map(states.map((state) => [refKey([state.entity_type, state.entity_id]), state.position]));
       const stored = await events.where('[entity_type+entity_id]').anyOf(refs as unknown as [string, string][]).toArray();
+      const bases = states.map((state) => (state.state === null ? absence(state, stored) : state));
+      const positions = new Map(bases.map((base) => [refKey([base.entity_type, base.entity_id]), base.position]));
       const gone: string[] = [];
       const kept: LocalEvent[] = [];
       for (const event of stored) {
@@ -320,7 +321,7 @@ export class EventStore {
       }
       await events.bulkDelete(gone);
       await events.bulkPut(kept);
-      await baselines.bulkPut([...states]);
+      await baselines.bulkPut(bases);
       return { entities: refs, stale: [] };
     });
   }
@@ -344,7 +345,7 @@ export class EventStore {
         const own = 'events' in keep ? [] : gone.filter((event) => event.client_seq > 0);
         await events.bulkDelete(gone.map((event) => event.id));
         await events.bulkPut(own.map((event) => ({ ...event, server_position: 0 })));
-        if (own.length > 0) await baselines.put({ entity_type: type, entity_id: id, state: null, position: 0, last: null });
+        if (own.length > 0) await baselines.put({ entity_type: type, entity_id: id, state: null, position: 0, last: lastOf(own) });
         else await baselines.delete([type, id]);
       }
       return { entities: refs, stale: [] };
@@ -440,6 +441,18 @@ export class EventStore {
 /** One text for an entity: a key of maps. */
 export function refKey([type, id]: EntityRef): string {
   return `${type}:${id}`;
+}
+
+/** An entity that does not exist has no position; but every event that is here has gone into that. */
+function absence(state: Baseline, stored: readonly LocalEvent[]): Baseline {
+  const told = stored.filter((event) => event.status === 'accepted' && event.entity_type === state.entity_type && event.entity_id === state.entity_id);
+  return { ...state, position: Math.max(state.position, ...told.map((event) => event.server_position ?? 0)), last: state.last ?? lastOf(told) };
+}
+
+/** The last of them in the order of the fold. */
+function lastOf(events: readonly LocalEvent[]): Baseline['last'] {
+  const last = [...events].sort(compareEvents).at(-1);
+  return last === undefined ? null : { timestamp: last.timestamp, id: last.id };
 }
 
 function byStatus(database: Database, status: LocalEvent['status']) {

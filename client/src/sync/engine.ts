@@ -257,8 +257,8 @@ export class SyncEngine {
       await this.exclusively(signal, async () => {
         await this.flush(signal);
         const state = await this.parts.transport.entity(...ref, signal);
-        this.parts.log.add('fetched an entity anew', { entity: ref, offered: state !== undefined });
-        if (state !== undefined) this.parts.onChanges(await this.parts.store.applyStates([state], false));
+        this.parts.log.add('fetched an entity anew', { entity: ref });
+        this.parts.onChanges(await this.parts.store.applyStates([state], false));
         await this.parts.store.mended(ref);
       });
     }

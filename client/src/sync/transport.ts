@@ -14,6 +14,8 @@ export interface TransportOptions {
   /** The server's address, without `/api/v1`. */
   readonly url: string;
   readonly getToken?: GetToken;
+  /** Narrows what a server without tokens tells; a token's tenant stands in the token. */
+  readonly tenantId?: string;
   readonly fetch?: typeof globalThis.fetch;
   /** How long an answer may take. */
   readonly timeoutMs?: number;
@@ -28,6 +30,8 @@ export interface StreamPart {
   readonly cursor: string | null;
   /** The cursor belongs to another history: read everything anew. */
   readonly reset: boolean;
+  /** The token has expired; the stream ends. */
+  readonly expired: boolean;
 }
 
 export interface Page {
@@ -51,6 +55,8 @@ const PREFIX = '/api/v1';
 
 export class Transport {
   private readonly fetch: typeof globalThis.fetch;
+  /** The server said that the token has expired. */
+  private expired = false;
 
   constructor(private readonly options: TransportOptions) {
     this.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
@@ -109,6 +115,7 @@ export class Transport {
           clearTimeout(timer);
           timer = setTimeout(() => silence.abort(), silenceMs);
           const part = streamPart(parser.push(value));
+          this.expired ||= part.expired;
           yield part;
           if (part.reset) return;
         }
@@ -155,14 +162,14 @@ export class Transport {
     return cursor;
   }
 
-  /** One entity's state; `state: null` where there is none. Undefined if the server does not offer it. */
-  async entity(type: string, id: string, signal: AbortSignal): Promise<Baseline | undefined> {
+  /** One entity's state; `state: null` where there is none. */
+  async entity(type: string, id: string, signal: AbortSignal): Promise<Baseline> {
     try {
       const row = await this.json(`/entities/${encodeURIComponent(type)}/${encodeURIComponent(id)}`, {}, signal);
       return baselineOf(type, { ...row, entity_id: id });
     } catch (thrown) {
       if (!(thrown instanceof HeadwaterError) || thrown.details.status !== 404) throw thrown;
-      return thrown.code === 'no_such_entity' ? baselineOf(type, { entity_id: id, state: null }) : undefined;
+      return baselineOf(type, { entity_id: id, state: null });
     }
   }
 
@@ -193,16 +200,24 @@ export class Transport {
     }
   }
 
+  private withTenant(path: string): string {
+    const { tenantId, getToken } = this.options;
+    if (tenantId === undefined || getToken !== undefined || path === '/events/batch') return path;
+    return `${path}${path.includes('?') ? '&' : '?'}tenant_id=${encodeURIComponent(tenantId)}`;
+  }
+
   /** An answer of 2xx; a refused token is asked for anew, once. */
   private async request(path: string, init: RequestInit, signal: AbortSignal): Promise<Response> {
-    for (const refresh of [false, true]) {
+    for (const again of [false, true]) {
+      const refresh = again || this.expired;
       const token = (await this.options.getToken?.({ refresh })) ?? null;
+      this.expired = false;
       const headers = new Headers(init.headers);
       if (token !== null) headers.set('authorization', `Bearer ${token}`);
-      const response = await this.fetch(`${this.options.url.replace(/\/+$/, '')}${PREFIX}${path}`, { ...init, headers, signal, cache: 'no-store', credentials: 'omit' });
+      const response = await this.fetch(`${this.options.url.replace(/\/+$/, '')}${PREFIX}${this.withTenant(path)}`, { ...init, headers, signal, cache: 'no-store', credentials: 'omit' });
       if (response.ok) return response;
       const error = await problemOf(response);
-      if (response.status !== 401 || refresh || this.options.getToken === undefined) throw error;
+      if (response.status !== 401 || again || this.options.getToken === undefined) throw error;
     }
     throw new HeadwaterError('unauthorized', 'the server refuses the token', { status: 401, retryable: true });
   }
@@ -247,11 +262,13 @@ function streamPart(blocks: readonly { id: string; event: string; data: string |
   const events: WireEvent[] = [];
   let cursor: string | null = null;
   for (const { id, event, data } of blocks) {
-    if (event === 'headwater.reset') return { events, cursor, reset: true };
-    if (data !== null) events.push(JSON.parse(data) as WireEvent);
+    if (event === 'headwater.reset') return { events, cursor, reset: true, expired: false };
+    if (event === 'headwater.expired') return { events, cursor, reset: false, expired: true };
+    // Other words of the server's own are for newer clients.
+    if (data !== null && !event.startsWith('headwater.')) events.push(JSON.parse(data) as WireEvent);
     if (id !== '') cursor = id;
   }
-  return { events, cursor, reset: false };
+  return { events, cursor, reset: false, expired: false };
 }
 
 async function* lines(response: Response, signal: AbortSignal): AsyncGenerator<string> {

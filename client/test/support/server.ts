@@ -113,7 +113,7 @@ export class ModelServer {
     if (entities !== 'entities' || this.options.snapshots !== true) return problem(404, 'not_found');
     if (id === 'snapshot') return this.snapshot();
     const one = this.stateRow(decodeURIComponent(id ?? ''));
-    return one === undefined ? problem(404, 'no_such_entity') : Response.json({ ...one, entity_type: type });
+    return one === undefined ? problem(404, 'not_found') : Response.json({ ...one, entity_type: type });
   }
 
   private batch(body: JsonObject): JsonObject {
