@@ -79,10 +79,11 @@ begin
   settable := headwater.settable_columns(relation, new.key_columns || new.tenant_column || new.user_column || new.excluded);
   new.rules := headwater.parse_rules(coalesce(events, old.rules, '["created", "updated", "deleted"]'), settable);
 
+  -- Before the table is locked: it may read far.
+  had_history := old.entity_type is not null or exists (select from headwater.event e where e.entity_type = new.entity_type);
   perform headwater.ensure_publications();
   attached := headwater.attach_capture(relation, new.entity_type);
 
-  had_history := old.entity_type is not null or exists (select from headwater.event e where e.entity_type = new.entity_type);
   -- A table that was dropped leaves its entity to the next one of that name.
   delete from headwater.entity e where e.entity_type = new.entity_type;
   insert into headwater.entity select new.*;

@@ -5,12 +5,12 @@
 
 use headwater_model::event::StoredEvent;
 use headwater_model::fold::State;
-use pgrx::JsonB;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use crate::head::object;
+use crate::jsonb::JsonB;
 use crate::session::{self, ActingAs};
 use crate::spi::read_once;
 

@@ -3,9 +3,10 @@
 use headwater_model::rules::{Rule, Rules};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, PgSqlErrorCode};
+use pgrx::{AnyElement, PgSqlErrorCode};
 
 use crate::custom;
+use crate::jsonb::JsonB;
 use crate::raise::raise;
 use serde_json::Value;
 
@@ -18,10 +19,10 @@ fn enable(
     table: Option<Oid>,
     entity: Option<&str>,
     events: Option<AnyElement>,
-    key: Option<Vec<String>>,
+    key: Option<Vec<Option<String>>>,
     tenant_column: Option<&str>,
     user_column: Option<&str>,
-    exclude: Option<Vec<String>>,
+    exclude: Option<Vec<Option<String>>>,
     notification: Option<&str>,
     backfill: Option<bool>,
     grant_client: Option<bool>,
@@ -29,6 +30,7 @@ fn enable(
     let Some(table) = table else {
         refuse("which table? The argument is null", "Name it: select headwater.enable('orders');".to_owned())
     };
+    let (key, exclude) = (key.map(|key| names("key", key)), exclude.map(|exclude| names("exclude", exclude)));
     let events = events.and_then(declared).map(JsonB);
     Spi::get_one_with_args(
         "select headwater.enable_table($1::oid::regclass, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -46,6 +48,13 @@ fn enable(
         ],
     )
     .expect("enable_table returns one text")
+}
+
+/// The elements of the argument `which`, none of them null.
+fn names(which: &str, given: Vec<Option<String>>) -> Vec<String> {
+    given.into_iter().collect::<Option<_>>().unwrap_or_else(|| {
+        refuse(&format!("{which} holds a null"), "Name columns, as in array['id', 'region'].".to_owned())
+    })
 }
 
 /// The declaration as JSON: from an array of texts, json, jsonb, or a text or untyped literal of either.
@@ -83,7 +92,8 @@ fn literal(text: &str) -> Value {
 }
 
 #[pg_extern(sql = false)]
-fn parse_rules(events: JsonB, settable: Vec<String>) -> JsonB {
+fn parse_rules(events: JsonB, settable: Vec<Option<String>>) -> JsonB {
+    let settable = names("settable", settable);
     let rules = Rules::parse(&events.0).unwrap_or_else(|error| {
         refuse(&error.to_string(), "See \\df+ headwater.enable for the forms that events takes.".to_owned())
     });
@@ -114,16 +124,25 @@ fn parse_rules(events: JsonB, settable: Vec<String>) -> JsonB {
 }
 
 #[pg_extern(sql = false)]
-fn state_expression(relation: Oid, excluded: Vec<String>, alias: &str) -> String {
+fn state_expression(relation: Oid, excluded: Vec<Option<String>>, alias: &str) -> String {
+    let excluded = names("excluded", excluded);
     let columns = columns(relation);
     render::state(columns.iter().filter(|column| !excluded.contains(&column.name)), alias)
 }
 
 #[pg_extern(sql = false)]
-fn entity_id_expression(relation: Oid, key_columns: Vec<String>, alias: &str) -> String {
+fn entity_id_expression(relation: Oid, key_columns: Vec<Option<String>>, alias: &str) -> String {
+    let key_columns = names("key_columns", key_columns);
     let columns = columns(relation);
-    let named =
-        |name: &String| columns.iter().find(|column| column.name == *name).expect("key_of has found the column");
+    let named = |name: &String| {
+        columns.iter().find(|column| column.name == *name).unwrap_or_else(|| {
+            raise(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                format!("the table has no column \"{name}\""),
+                "select * from headwater.syncable_tables() lists the columns by which entities are known.",
+            )
+        })
+    };
     render::entity_id(key_columns.iter().map(named), alias)
 }
 

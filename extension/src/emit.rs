@@ -2,8 +2,9 @@
 
 use headwater_model::event::{Code, MAX_ENTITY_ID_BYTES, NewEvent, Reject, is_name};
 use pgrx::prelude::*;
-use pgrx::{JsonB, PgSqlErrorCode, Uuid};
+use pgrx::{PgSqlErrorCode, Uuid};
 
+use crate::jsonb::JsonB;
 use crate::raise::raise;
 
 use crate::clock::{self, pg_uuid};

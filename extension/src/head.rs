@@ -4,12 +4,13 @@ use headwater_model::clock::Micros;
 use headwater_model::event::{StoredEvent, name_of};
 use headwater_model::fold::{self, State};
 use headwater_model::rules::Rules;
+use pgrx::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
 use crate::custom::{self, Runner};
+use crate::jsonb::JsonB;
 use crate::spi::read_once;
 
 /// An entity within a tenant: what locks, heads and folds belong to.

@@ -9,7 +9,7 @@
 //! * `head`: where an entity's fold stands, and the fold, read from the event table
 //! * `custom`: the application's own merge functions
 //! * `table`: what there is to know of an enabled table; `render`: its rows as JSON, its keys as text
-//! * `spi`, `settings`, `session`, `clock`, `raise`: what a backend needs to do all that
+//! * `jsonb`: JSON as Postgres stores it; `spi`, `settings`, `session`, `clock`, `raise`: what a backend needs to do all that
 
 mod append;
 mod capture;
@@ -19,6 +19,7 @@ mod declare;
 mod emit;
 mod head;
 mod ingest;
+mod jsonb;
 mod materialize;
 mod raise;
 mod render;

@@ -1,13 +1,14 @@
 //! `headwater.materialize`: an entity's state, now or at an instant.
 
 use headwater_model::clock::Micros;
+use pgrx::PgSqlErrorCode;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use pgrx::{JsonB, PgSqlErrorCode};
 use serde_json::Value;
 
 use crate::custom::Runner;
 use crate::head::{self, Entity};
+use crate::jsonb::JsonB;
 use crate::raise::raise;
 use crate::spi::read_once;
 use crate::table;
@@ -40,7 +41,8 @@ fn materialize(
 
 /// The state within exactly this tenant; null is one, too.
 #[pg_extern(sql = false)]
-fn state_within(entity: &str, entity_id: &str, tenant_id: Option<String>) -> Option<JsonB> {
+fn state_within(entity: Option<&str>, entity_id: Option<&str>, tenant_id: Option<String>) -> Option<JsonB> {
+    let (entity, entity_id) = entity.zip(entity_id)?;
     Spi::connect(|client| state(client, entity, entity_id, None, tenant_id))
 }
 

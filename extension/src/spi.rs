@@ -73,7 +73,7 @@ pub(crate) fn latest(_client: &SpiClient<'_>, sql: &str) -> Option<serde_json::V
         let found = pg_sys::SPI_tuptable;
         let mut is_null = false;
         let datum = pg_sys::SPI_getbinval(*(*found).vals, (*found).tupdesc, 1, &raw mut is_null);
-        let value = pgrx::JsonB::from_datum(datum, is_null).map(|json| json.0);
+        let value = crate::jsonb::JsonB::from_datum(datum, is_null).map(|json| json.0);
         pg_sys::SPI_freetuptable(found);
         value.filter(|value| !value.is_null())
     }

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use headwater_model::fold::State;
 use headwater_model::reach;
 use headwater_model::rules::Rules;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_literal};
-use pgrx::{JsonB, PgSqlErrorCode};
 
+use crate::jsonb::JsonB;
 use crate::raise::raise;
 
 use crate::head::object;
@@ -158,7 +159,11 @@ pub(crate) fn of_trigger(relid: Oid, entity_type: &str) -> Rc<Table> {
         return table;
     }
     let Some(table) = read(entity_type, Some(relid)) else {
-        error!("table {relid:?} has headwater's triggers, but entity \"{entity_type}\" is not in the registry");
+        raise(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the table has triggers of entity \"{entity_type}\", which is not in the registry"),
+            "Enable the table again, or drop its triggers headwater_insert, headwater_update, headwater_delete and headwater_truncate.",
+        )
     };
     let table = Rc::new(table);
     BY_RELATION.with_borrow_mut(|tables| tables.insert(relid, Rc::clone(&table)));

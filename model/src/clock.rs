@@ -28,14 +28,14 @@ impl Micros {
         i64::try_from(instant.unix_timestamp_nanos().div_euclid(1000)).ok().map(Self)
     }
 
-    /// The instant of a Postgres timestamp: microseconds since 2000-01-01.
+    /// The instant of a Postgres timestamp: microseconds since 2000-01-01. Its infinities are the first and last instant.
     pub fn from_postgres(micros: i64) -> Self {
-        Self(micros + POSTGRES_EPOCH_MICROS)
+        Self(micros.saturating_add(POSTGRES_EPOCH_MICROS))
     }
 
     /// The Postgres timestamp of this instant.
     pub fn to_postgres(self) -> i64 {
-        self.0 - POSTGRES_EPOCH_MICROS
+        self.0.saturating_sub(POSTGRES_EPOCH_MICROS)
     }
 
     /// The instant that many microseconds later.

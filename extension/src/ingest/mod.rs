@@ -25,8 +25,9 @@ use std::rc::Rc;
 use headwater_model::clock::{Micros, Stamper};
 use headwater_model::event::{Code, NewEvent, Reject, is_name};
 use pgrx::prelude::*;
-use pgrx::{JsonB, PgSqlErrorCode, pg_sys};
+use pgrx::{PgSqlErrorCode, pg_sys};
 
+use crate::jsonb::JsonB;
 use crate::raise::raise;
 use serde_json::Value;
 

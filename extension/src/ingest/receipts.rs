@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use headwater_model::event::{Code, NewEvent, Reject};
+use pgrx::Uuid;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Arrived;
 use super::outcome::{Judged, Rejection};
 use crate::clock::pg_uuid;
+use crate::jsonb::JsonB;
 use crate::spi::run_once;
 
 /// Tells an event from another of the same id or idempotency key: SHA-256 of what it says, its id left out.

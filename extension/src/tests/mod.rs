@@ -4,6 +4,8 @@ use pgrx::prelude::*;
 
 mod capture;
 mod ddl;
+mod hostile;
+mod roles;
 
 #[pg_schema]
 mod tests {
