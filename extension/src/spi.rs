@@ -89,6 +89,8 @@ pub(crate) fn run_once<'c>(client: &mut SpiClient<'c>, sql: &str, args: &[DatumW
 pub(crate) struct SqlError {
     pub(crate) code: PgSqlErrorCode,
     pub(crate) message: String,
+    /// Raised by a function of the user's with an SQLSTATE of its own, which pgrx does not know.
+    pub(crate) raised: bool,
     caught: Box<CaughtError>,
 }
 
@@ -131,11 +133,13 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> T, keep: impl FnOnce(&T) -> bool
 }
 
 fn sql_error(caught: CaughtError) -> SqlError {
-    let (code, message) = match &caught {
+    let (code, message, by) = match &caught {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            (report.sql_error_code(), report.message().to_owned())
+            (report.sql_error_code(), report.message().to_owned(), report.function_name())
         }
-        CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, String::new()),
+        CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, String::new(), None),
     };
-    SqlError { code, message, caught: Box::new(caught) }
+    // PL/pgSQL's RAISE (`pl_exec.c`).
+    let raised = code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR && by == Some("exec_stmt_raise");
+    SqlError { code, message, raised, caught: Box::new(caught) }
 }

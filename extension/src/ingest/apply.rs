@@ -103,9 +103,28 @@ impl Prepared {
     }
 }
 
+/// Whether an attempt asks deferred constraints and triggers too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Constraints {
+    /// They have judged when the attempt ends.
+    Checked,
+    /// They wait, as the table's owner wants it.
+    Deferred,
+}
+
 /// Applies all of the events or none. A transient failure is raised: the whole batch is to be sent again.
-pub(super) fn attempt(events: &[&Prepared], role: Oid, claims: &str) -> Result<(), Rejection> {
-    let work = || apply(events, role, Some(claims)).inspect(|()| check_constraints(role, claims));
+pub(super) fn attempt(
+    events: &[&Prepared],
+    constraints: Constraints,
+    role: Oid,
+    claims: &str,
+) -> Result<(), Rejection> {
+    let check = || {
+        if constraints == Constraints::Checked {
+            check_constraints(role, claims);
+        }
+    };
+    let work = || apply(events, role, Some(claims)).inspect(|()| check());
     match spi::attempt(work, Result::is_ok) {
         Ok(applied) => applied.map_err(Rejection::of),
         Err(error) => Err(rejection(error)),
@@ -124,6 +143,8 @@ pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Re
     for group in entities.chunk_by(|(a, _), (b, _)| a.entity_type == b.entity_type && a.tenant == b.tenant) {
         touched.extend(lock(group, role, claims)?);
     }
+    // Rows in the order in which their events came: what a foreign key wants may be among them.
+    touched.sort_by_key(|touched| touched.events.iter().filter_map(|one| Some(one.arrived.as_ref()?.index)).min());
     Spi::connect_mut(|client| record(client, &events.iter().map(|event| event.record()).collect::<Vec<_>>()));
     let mut made_by_the_table = Vec::new();
     for mut entity in touched {
@@ -134,7 +155,7 @@ pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Re
 }
 
 /// Deferred constraints and triggers judge now, while a violation can still be laid at these events' door.
-fn check_constraints(role: Oid, claims: &str) {
+pub(super) fn check_constraints(role: Oid, claims: &str) {
     let _acting = ActingAs::role(role, Some(claims));
     Spi::connect_mut(|client| {
         run_once(client, "set constraints all immediate", &[]);
@@ -250,7 +271,10 @@ pub(crate) fn record(client: &mut SpiClient<'_>, records: &[Record]) {
 }
 
 /// What an error of the table means for the event that caused it. Failures that are nobody's fault are raised again.
-fn rejection(error: SqlError) -> Rejection {
+pub(super) fn rejection(error: SqlError) -> Rejection {
+    if error.raised {
+        return Rejection::of(Reject::new(Code::ConstraintViolation, error.message));
+    }
     let sqlstate = error.sqlstate();
     let code = match (&sqlstate[..2], sqlstate.as_str()) {
         // Serialization and deadlock, resources, operator intervention, I/O, connection, read-only, our own bugs.

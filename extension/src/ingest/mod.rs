@@ -6,8 +6,8 @@
 //! 3. [`apply`]: the whole batch at once; if anything is wrong with it, event by event, each in a subtransaction.
 //! 4. What was refused is written down: in its receipt, and as a dead letter.
 //!
-//! Locks are taken in one order everywhere, receipts by id and then entities by key, so that batches seldom meet in
-//! opposite order. With plain SQL they may: then one of the two is told to try again, a batch by an error that the
+//! Locks are taken in one order, receipts by id and then entities by key, so that batches seldom meet in opposite order;
+//! rows are written in the order of the batch, so that an order may stand before its lines. With plain SQL they may: then one of the two is told to try again, a batch by an error that the
 //! streamer answers with 503.
 
 pub(crate) mod apply;
@@ -24,6 +24,7 @@ use std::rc::Rc;
 
 use headwater_model::clock::{Micros, Stamper};
 use headwater_model::event::{Code, NewEvent, Reject, is_name};
+use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -32,8 +33,9 @@ use crate::raise::raise;
 use serde_json::Value;
 
 use crate::clock;
+use crate::spi;
 use crate::table::{self, Table};
-use apply::{Prepared, Source};
+use apply::{Constraints, Prepared, Source};
 use identity::Identity;
 use outcome::{Judged, Outcome, Rejection};
 use receipts::{Receipts, Reserved};
@@ -178,24 +180,41 @@ pub(crate) fn check(event: &NewEvent) -> Result<Rc<Table>, Reject> {
 /// it is gone again.
 const MAX_TRIES: usize = 5;
 
-/// The whole batch at once; if anything is wrong with it, event by event.
+/// The whole batch at once; if anything is wrong with it, event by event, in the order in which they came: what one of
+/// them needs may be what an earlier one made.
 fn judge(mut prepared: Vec<Prepared>, identity: &Identity) -> Vec<Judged> {
-    // One order of locks for all, also when each event is tried alone.
-    prepared.sort_by_cached_key(|one| (one.entity(), one.arrived.as_ref().map(|arrived| arrived.index)));
-    let attempt = |events: &[&Prepared]| apply::attempt(events, identity.role, &identity.claims);
-    let at_once = prepared.len() > 1 && attempt(&prepared.iter().collect::<Vec<_>>()).is_ok();
-    let judge = |one: &mut Prepared| {
-        let rejection = if at_once { None } else { alone(&attempt, one).err() };
-        one.arrived.take().map(|arrived| Judged::new(arrived, rejection))
-    };
-    prepared.iter_mut().filter_map(judge).collect()
+    let (role, claims) = (identity.role, identity.claims.as_str());
+    let at_once = prepared.len() > 1
+        && apply::attempt(&prepared.iter().collect::<Vec<_>>(), Constraints::Checked, role, claims).is_ok();
+    let verdicts = if at_once { vec![None; prepared.len()] } else { one_by_one(&prepared, role, claims) };
+    let judged = prepared.iter_mut().zip(verdicts);
+    judged.filter_map(|(one, rejection)| Some(Judged::new(one.arrived.take()?, rejection))).collect()
 }
 
-fn alone(attempt: &dyn Fn(&[&Prepared]) -> Result<(), Rejection>, one: &Prepared) -> Result<(), Rejection> {
-    let mut judged = attempt(&[one]);
+/// Each event alone. Deferred constraints judge behind the last, for a later event may mend what an earlier one left
+/// open; only where that fails do they judge each event.
+fn one_by_one(prepared: &[Prepared], role: Oid, claims: &str) -> Vec<Option<Rejection>> {
+    let each = |constraints| prepared.iter().map(|one| alone(one, constraints, role, claims).err()).collect();
+    if prepared.len() > 1 {
+        let together = || {
+            let verdicts = each(Constraints::Deferred);
+            apply::check_constraints(role, claims);
+            verdicts
+        };
+        match spi::attempt(together, |_| true) {
+            Ok(verdicts) => return verdicts,
+            // Raised again unless it is the events' fault.
+            Err(error) => drop(apply::rejection(error)),
+        }
+    }
+    each(Constraints::Checked)
+}
+
+fn alone(one: &Prepared, constraints: Constraints, role: Oid, claims: &str) -> Result<(), Rejection> {
+    let mut judged = apply::attempt(&[one], constraints, role, claims);
     for _ in 1..MAX_TRIES {
         match &judged {
-            Err(rejection) if rejection.is_taken_key() => judged = attempt(&[one]),
+            Err(rejection) if rejection.is_taken_key() => judged = apply::attempt(&[one], constraints, role, claims),
             _ => break,
         }
     }

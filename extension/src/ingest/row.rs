@@ -308,6 +308,18 @@ impl Write<'_> {
         self.run(Operation::Delete, "delete", sql, &State::new()).map(|_| ())
     }
 
+    /// Why a write touched no row, though it was locked and no policy objected aloud.
+    fn left_out(&self, operation: Operation) -> Reject {
+        let id = &self.entity.entity_id;
+        match operation {
+            Operation::Delete => Reject::new(Code::Forbidden, format!("{id} may not be deleted by this role")),
+            Operation::Insert | Operation::Update => {
+                let reason = format!("a trigger or rule of {} left out the change of {id}", self.table.name);
+                Reject::new(Code::ConstraintViolation, reason)
+            }
+        }
+    }
+
     fn this_row(&self) -> String {
         let key = self.table.key.iter().enumerate();
         let same_key =
@@ -335,12 +347,7 @@ impl Write<'_> {
                 statement.run(client, &arguments);
                 let mut written = None;
                 table.for_each_selected(client, |_, state| written = Some(state));
-                written.ok_or_else(|| {
-                    Reject::new(
-                        Code::Forbidden,
-                        format!("{} may not be changed so by this role", self.entity.entity_id),
-                    )
-                })
+                written.ok_or_else(|| self.left_out(operation))
             })
         })
     }

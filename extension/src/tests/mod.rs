@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 
 mod capture;
 mod ddl;
+mod edges;
 mod hostile;
 mod roles;
 
