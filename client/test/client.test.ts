@@ -194,6 +194,25 @@ describe.each([{ snapshots: false }, { snapshots: true }])('with %j', (options: 
     expect(asked).toContain(true);
   });
 
+  it('goes on with a new token when one expires in the middle of a stream', async () => {
+    let valid = 'one';
+    const server = new ModelServer(order, { ...options, admits: (authorization) => authorization === `Bearer ${valid}` });
+    const asked: boolean[] = [];
+    const getToken = ({ refresh }: { refresh: boolean }): string => {
+      asked.push(refresh);
+      return refresh ? valid : 'one';
+    };
+    const client = device(server, newDevice(), { getToken });
+    await eventually('it listens', () => client.syncStatus().connection === 'live');
+    expect(asked).not.toContain(true);
+    valid = 'two';
+    server.expireStreams();
+    server.capture('created', 'o1', { status: 'open' });
+    await eventually('what happened meanwhile comes', async () => (await client.materialize('order', 'o1')) !== null);
+    expect(asked).toContain(true);
+    expect(client.syncStatus().failures).toBe(0);
+  });
+
   it('compacts what is old and still shows and mends the state', async () => {
     let now = Date.now();
     const server = new ModelServer(order, { ...options, now: () => now * 1000 });

@@ -84,6 +84,11 @@ export class ModelServer {
     for (const end of [...this.streams]) end();
   }
 
+  /** The streams' token has expired. */
+  expireStreams(): void {
+    for (const say of [...this.goodbyes]) say();
+  }
+
   makeBackup(): void {
     this.backup = { events: [...this.events], receipts: new Map(this.receipts), position: this.position };
   }
@@ -167,6 +172,7 @@ export class ModelServer {
   }
 
   private readonly wakes = new Set<() => void>();
+  private readonly goodbyes = new Set<() => void>();
 
   private cursor(position: number): string {
     return `${this.epoch}-${position}`;
@@ -198,7 +204,9 @@ export class ModelServer {
     const stop = (): void => {
       this.wakes.delete(wake);
       this.streams.delete(end);
+      this.goodbyes.delete(goodbye);
     };
+    let goodbye: () => void = () => undefined;
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
         const send = (text: string): void => controller.enqueue(encoder.encode(text));
@@ -219,9 +227,16 @@ export class ModelServer {
           }
         };
         end = () => {
+          if (!this.streams.has(end)) return;
           stop();
           controller.error(new TypeError('connection reset'));
         };
+        goodbye = () => {
+          stop();
+          send('event: headwater.expired\ndata: {"code":"token_expired"}\n\n');
+          controller.close();
+        };
+        this.goodbyes.add(goodbye);
         signal?.addEventListener('abort', end);
         this.wakes.add(wake);
         this.streams.add(end);
