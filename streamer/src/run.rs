@@ -46,6 +46,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         events: Arc::new(events),
         ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
         max_body_bytes: as_usize(config.max_body_bytes),
+        heartbeat: config.heartbeat,
         apply_role: config.apply_role.as_str().into(),
     };
     let origins = Origins { localhost: config.insecure, listed: config.cors_origin.clone() };

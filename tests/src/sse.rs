@@ -102,7 +102,8 @@ impl Connection {
     }
 }
 
-fn parse(text: &str) -> Block {
+/// One block from its text.
+pub fn parse(text: &str) -> Block {
     let mut block = Block::default();
     for line in text.lines() {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));

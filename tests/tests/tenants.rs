@@ -141,6 +141,10 @@ async fn no_tenant_sees_anothers_events() {
         insert_and_see_only(&postgres, &mut connection).await;
     }
 
+    for (tenant, token) in TENANTS.iter().zip(&tokens) {
+        states_are_the_tenants(&postgres, &streamer, *tenant, token).await;
+    }
+
     // Asking for another's entity gives nothing, and naming another tenant is refused.
     let foreign =
         postgres.connect().await.query_one("select id::text from orders where tenant_id = 'bar' limit 1", &[]).await;
@@ -161,6 +165,43 @@ async fn no_tenant_sees_anothers_events() {
         assert_may_see(Some("bar"), event);
     }
     assert_eq!(bar.len(), visible(&postgres, Some("bar")).await.len());
+}
+
+/// Snapshot, entities and histories show the tenant's rows, all of them, and nobody else's.
+async fn states_are_the_tenants(postgres: &Postgres, streamer: &Streamer, tenant: Option<&str>, token: &str) {
+    let client = postgres.connect().await;
+    let answer = http::get_as(token, &streamer.url("/api/v1/entities/order/snapshot"), &[]).await;
+    let mut lines: Vec<Value> = answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.pop();
+    for line in &lines {
+        assert_eq!((&line["tenant_id"], &line["state"]["tenant_id"]), (&json!(tenant), &json!(tenant)), "{line}");
+    }
+    let ids: BTreeSet<String> = lines.iter().map(|line| text(line, "entity_id").to_owned()).collect();
+    let rows =
+        client.query("select id::text from orders where tenant_id is not distinct from $1", &[&tenant]).await.unwrap();
+    assert_eq!(ids, rows.iter().map(|row| row.get(0)).collect());
+    let menu = http::get_as(token, &streamer.url("/api/v1/entities/menu/snapshot"), &[]).await;
+    assert_eq!(menu.body.lines().count(), 31, "the menu is everybody's: {}", menu.body);
+
+    let now = headwater_tests::event::now();
+    for row in client.query("select min(id::text), tenant_id from orders group by 2", &[]).await.unwrap() {
+        let (id, owner): (String, Option<String>) = (row.get(0), row.get(1));
+        let own = owner.as_deref() == tenant;
+        let url = streamer.url(&format!("/api/v1/entities/order/{id}"));
+        for query in [&[][..], &[("as_of", now.as_str())]] {
+            let answer = http::get_as(token, &url, query).await;
+            assert_eq!(answer.status, if own { 200 } else { 404 }, "{tenant:?} asks for {owner:?}'s: {answer:?}");
+        }
+        let history = http::get_as(token, &format!("{url}/history"), &[]).await.json();
+        for event in history["events"].as_array().unwrap() {
+            assert_may_see(tenant, event);
+        }
+        // One that moved has a past with its former tenant, which he may see.
+        assert!(!own || history["events"] != json!([]), "{history}");
+    }
+    http::get_as(token, &streamer.url("/api/v1/entities/order/snapshot"), &[("tenant_id", "baz")])
+        .await
+        .assert_problem(403, "forbidden");
 }
 
 /// The stream of the tenant `cafe` passes over what is others' until its own comes.
@@ -236,7 +277,12 @@ async fn without_a_good_token_nothing_is_served() {
         ("a tenant that is no text", Some(token::sign(&json!({"tenant_id": 7}))), "invalid_token"),
     ];
     for (name, token, code) in bad {
-        for path in ["/api/v1/events/since", "/api/v1/events/stream"] {
+        for path in [
+            "/api/v1/events/since",
+            "/api/v1/events/stream",
+            "/api/v1/entities/order/snapshot",
+            "/api/v1/entities/order/1",
+        ] {
             let request = http::client().get(streamer.url(path));
             let request = token.iter().fold(request, reqwest::RequestBuilder::bearer_auth);
             println!("{name} {path}");

@@ -96,6 +96,7 @@ mod tests {
         ("lock_briefly", &["'t'::regclass"]),
         ("materialize", &["'thing'", "'1'", "'2026-01-01'::timestamptz", "'a'"]),
         ("members", &["'t'::regclass"]),
+        ("open_states", &["'states'::refcursor", "'thing'", "0::bigint", "true", "'a'", "'1'"]),
         ("parse_rules", &["'[\"created\", \"noted\"]'::jsonb", "'{n,note}'::text[]"]),
         ("place_of", &["'t'::regclass"]),
         ("publish", &["'t'::regclass"]),
@@ -401,7 +402,7 @@ mod tests {
 
     fn hostile(type_name: &str) -> Vec<&'static str> {
         match type_name {
-            "text" | "name" => TEXTS.to_vec(),
+            "text" | "name" | "refcursor" => TEXTS.to_vec(),
             "regclass" => RELATIONS.to_vec(),
             "jsonb" => JSON.to_vec(),
             "text[]" => ARRAYS.to_vec(),

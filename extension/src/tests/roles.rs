@@ -42,6 +42,7 @@ mod tests {
         ("lock_briefly", ""),
         ("materialize", "rwa"),
         ("members", "rwa"),
+        ("open_states", "w"),
         ("parse_rules", ""),
         ("place_of", ""),
         ("publish", "a"),

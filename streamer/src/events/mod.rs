@@ -3,6 +3,7 @@
 
 mod filter;
 mod seam;
+mod states;
 mod stream;
 mod table;
 
@@ -42,6 +43,7 @@ pub struct Events {
     registry: Arc<Registry>,
     rounds: Arc<Rounds>,
     joins: Semaphore,
+    snapshots: Arc<Semaphore>,
     /// How often an idle stream says that it is alive, and moves its reader's cursor.
     heartbeat: Duration,
     /// What clients are told to wait before they reconnect.
@@ -58,9 +60,19 @@ pub enum ReadError {
     /// Not yet.
     #[error("{0}")]
     NotReady(&'static str),
+    /// No enabled table is that entity.
+    #[error("there is no such entity")]
+    UnknownEntity,
     /// The database.
     #[error(transparent)]
-    Database(#[from] Error),
+    Database(Error),
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        // undefined_object: `headwater.open_states` and `materialize` say it of an entity.
+        if error.state() == Some("42704") { Self::UnknownEntity } else { Self::Database(error) }
+    }
 }
 
 impl Events {
@@ -74,7 +86,17 @@ impl Events {
         retry: Duration,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, database, registry, rounds, joins: Semaphore::new(CONCURRENT_JOINS), heartbeat, retry, shutdown }
+        Self {
+            log,
+            database,
+            registry,
+            rounds,
+            joins: Semaphore::new(CONCURRENT_JOINS),
+            snapshots: Arc::new(Semaphore::new(states::CONCURRENT_SNAPSHOTS)),
+            heartbeat,
+            retry,
+            shutdown,
+        }
     }
 
     /// Events behind `cursor` (or from the first one on) up to the watermark: what a poller can page through without

@@ -3,8 +3,10 @@
 use super::Filter;
 use crate::error::Error;
 use crate::identity::Reach;
-use crate::log::EventRow;
+use crate::log::{EventRow, write_rfc3339};
+use bytes::BytesMut;
 use futures_util::TryStreamExt;
+use headwater_model::clock::Micros;
 use headwater_model::cursor::Position;
 use std::pin::pin;
 use tokio_postgres::types::{ToSql, Type};
@@ -78,6 +80,61 @@ pub(super) async fn page(
         full = count == limit || bytes >= PAGE_BYTES;
     }
     Ok(page)
+}
+
+/// Served by the index over entity, time and id.
+const HISTORY: &str = "select position, id::text, tenant_id, entity_type, entity_id, event_type, payload::text, \
+     schema_version, occurred_at::text, recorded_at::text, user_id, client_id, source, applies \
+     from headwater.event where entity_type = $1 and entity_id = $2 \
+       and ($3 is null or (occurred_at, id) > ($3::timestamptz, $4::uuid)) \
+       and ($6 or tenant_id is not distinct from $7 or (tenant_id is null and exists ( \
+         select from headwater.entity e where e.entity_type = event.entity_type and e.tenant_column is null))) \
+     order by occurred_at, event.id limit $5";
+
+/// One entity's events as the elements of a JSON array, in the order of the fold, behind the event `after` (its time
+/// and id). Answers the place of the last one, as `<time>_<id>`, if there is more.
+pub(super) async fn history(
+    client: &impl GenericClient,
+    entity_type: &str,
+    entity_id: &str,
+    reach: &Reach,
+    after: Option<(Micros, String)>,
+    limit: usize,
+    out: &mut BytesMut,
+) -> Result<Option<String>, Error> {
+    let rows_asked = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+    let (time, id) = after.map(|(time, id)| (time.to_string(), id)).unzip();
+    let (everything, tenant) = match reach {
+        Reach::Everything => (true, None),
+        Reach::Tenant(tenant) => (false, tenant.as_deref()),
+    };
+    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
+        (&entity_type, Type::TEXT),
+        (&entity_id, Type::TEXT),
+        (&time, Type::TEXT),
+        (&id, Type::TEXT),
+        (&rows_asked, Type::INT8),
+        (&everything, Type::BOOL),
+        (&tenant, Type::TEXT),
+    ];
+    let mut rows = pin!(client.query_typed_raw(HISTORY, parameters).await?);
+    let (first, mut count, mut last) = (out.len(), 0, None);
+    while let Some(row) = rows.try_next().await? {
+        if count == limit || out.len() - first >= PAGE_BYTES {
+            return Ok(last);
+        }
+        last = with_event(&row, |event| {
+            if count > 0 {
+                out.extend_from_slice(b",");
+            }
+            event.write_json(out);
+            let mut place = BytesMut::new();
+            write_rfc3339(event.occurred_at, &mut place);
+            Some(format!("{}_{}", String::from_utf8_lossy(&place), event.id))
+        })?;
+        count += 1;
+    }
+    Ok(None)
 }
 
 fn with_event<T>(row: &Row, take: impl FnOnce(&EventRow<'_>) -> T) -> Result<T, Error> {

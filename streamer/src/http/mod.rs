@@ -3,11 +3,13 @@
 mod access;
 mod batch;
 mod body;
+mod entities;
 mod health;
 mod host;
 mod problem;
 mod server;
 mod since;
+mod socket;
 mod stream;
 
 pub use server::{Limits, bind, serve};
@@ -16,11 +18,11 @@ use crate::events::Events;
 use crate::identity::Guard;
 use crate::ingest::Ingest;
 use crate::log::Log;
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, header, request};
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub struct App {
     pub ingest: Arc<Ingest>,
     /// The largest body, compressed and not.
     pub max_body_bytes: usize,
+    /// How often an idle WebSocket is pinged.
+    pub heartbeat: Duration,
     /// The role under which events are applied.
     pub apply_role: Arc<str>,
 }
@@ -60,7 +64,11 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
     let api = Router::new()
         .route("/events/batch", post(batch::post))
         .route("/events/since", get(since::get))
-        .route("/events/stream", get(stream::get));
+        .route("/events/stream", get(stream::get))
+        .route("/events/ws", get(socket::get))
+        .route("/entities/{entity_type}/snapshot", get(entities::snapshot))
+        .route("/entities/{entity_type}/{entity_id}", get(entities::entity))
+        .route("/entities/{entity_type}/{entity_id}/history", get(entities::history));
     let router = Router::new()
         .nest("/api/v1", api)
         .route("/health", get(health::get))
@@ -69,6 +77,7 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
         // Bodies are read with a limit of our own, which can tell the limit.
         .layer(DefaultBodyLimit::disable())
         .layer(cors(origins))
+        .layer(Extension(origins.clone()))
         .with_state(app);
     if local_names { router.layer(from_fn(host::require_local)) } else { router }
 }

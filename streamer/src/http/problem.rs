@@ -6,7 +6,7 @@ use crate::identity::Refusal;
 use crate::ingest::IngestError;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Clients that can wait are told to wait this long.
 const RETRY_AFTER_SECONDS: u16 = 1;
@@ -38,12 +38,35 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
     }
 
+    pub(super) fn not_found_here(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
     pub(super) fn method_not_allowed(method: &Method) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("{method} means nothing at this path"))
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// The problem document.
+    pub(super) fn body(&self) -> Value {
+        json!({
+            "type": format!("urn:headwater:problem:{}", self.code),
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        })
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
     }
 
     fn unavailable(detail: impl Into<String>) -> Self {
@@ -83,6 +106,9 @@ impl From<ReadError> for Problem {
                 "cursor_expired",
                 "the cursor belongs to another history of the database (it was restored or promoted): start anew, and keep your own pending events",
             ),
+            ReadError::UnknownEntity => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_entity", "no enabled table is this entity")
+            }
             ReadError::NotReady(why) => Self::unavailable(why),
             ReadError::Database(error) => error.into(),
         }
@@ -108,14 +134,7 @@ impl From<IngestError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
-            "type": format!("urn:headwater:problem:{}", self.code),
-            "title": self.status.canonical_reason(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-        });
-        let mut response = (self.status, body.to_string()).into_response();
+        let mut response = (self.status, self.body().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -4,16 +4,19 @@
 
 use crate::error::Error;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +34,10 @@ pub struct Limits {
     /// From the first byte of a request to the end of its headers.
     pub header_timeout: Duration,
 }
+
+/// A connection's place among those that may be open at a time, until the last copy is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Held(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// Takes the port. Done before everything else, so that a port in use is known at once.
 pub async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
@@ -55,7 +62,6 @@ pub async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
-    let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {
@@ -64,23 +70,41 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
         };
         let Some((stream, permit)) = accepted else { continue };
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        // A WebSocket outlives its HTTP connection, and is a connection nevertheless.
+        let held = permit.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(held.clone());
+            service.call(request)
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let ending = shutdown.clone();
         tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = ending.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
             // A client that breaks off or talks nonsense is its own affair.
-            if let Err(error) = connection.await {
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(permit);
         });
     }
     drop(listener);
-    if timeout(DRAIN_PATIENCE, graceful.shutdown()).await.is_err() {
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    // The permits of all that is left, those that have become WebSockets included.
+    let drained = permits.acquire_many(all);
+    if timeout(DRAIN_PATIENCE, drained).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, impl Send + use<>)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, Held)> {
+    let permit = Held(Arc::new(Arc::clone(permits).acquire_owned().await.ok()?));
     match listener.accept().await {
         Ok((stream, _)) => {
             // Frames are coalesced already; holding back a small one only adds delay.

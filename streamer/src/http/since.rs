@@ -12,10 +12,10 @@ use bytes::BytesMut;
 use headwater_model::clock::Micros;
 use serde::Deserialize;
 
-const DEFAULT_LIMIT: usize = 100;
+pub(super) const DEFAULT_LIMIT: usize = 100;
 
 /// More rows in one answer bring nothing, and the page must be held in memory.
-const MAX_LIMIT: usize = 1000;
+pub(super) const MAX_LIMIT: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
@@ -35,7 +35,7 @@ pub(super) async fn get(
     let Query(parameters) = parameters.map_err(|error| Problem::bad_request("invalid_parameter", error.body_text()))?;
     let cursor = parse_cursor(parameters.cursor.as_deref())?;
     let mut filter = filter(&caller, parameters.tenant_id, parameters.entity_type.as_deref(), parameters.entity_id)?;
-    filter.recorded_since = parameters.since.map(|text| timestamp(&text)).transpose()?;
+    filter.recorded_since = parameters.since.map(|text| timestamp("since", &text)).transpose()?;
     let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let mut out = BytesMut::from(r#"{"events":["#);
     let (cursor, has_more) = app.events.since(cursor, &filter, limit, &mut out).await?;
@@ -45,9 +45,10 @@ pub(super) async fn get(
 
 /// Read here and written anew: Postgres knows fewer zones (none beyond 15:59:59) than RFC 3339 allows. And `+` for a
 /// space, which is how `+00:00` arrives.
-fn timestamp(text: &str) -> Result<Micros, Problem> {
+pub(super) fn timestamp(name: &str, text: &str) -> Result<Micros, Problem> {
     Micros::parse(&text.replace(' ', "+")).ok_or_else(|| {
-        Problem::bad_request("invalid_parameter", "`since` must be an RFC 3339 time, as 2026-01-02T03:04:05Z")
+        let detail = format!("`{name}` must be an RFC 3339 time, as 2026-01-02T03:04:05Z");
+        Problem::bad_request("invalid_parameter", detail)
     })
 }
 
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn times_reach_postgres_in_one_form() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(timestamp(text).ok().map(|time| time.to_string()).as_deref(), expected, "{text}");
+            assert_eq!(timestamp("since", text).ok().map(|time| time.to_string()).as_deref(), expected, "{text}");
         };
         check("2026-01-02T03:04:05Z", Some("2026-01-02T03:04:05.000000Z"));
         check("2026-01-02T03:04:05 02:00", Some("2026-01-02T01:04:05.000000Z"));

@@ -13,6 +13,7 @@ pub use assembler::{AssembleError, Assembler};
 pub use frame::{EventRow, put};
 pub use ring::{Limits, Watermark};
 pub use snapshot::{InvalidSnapshot, Snapshot};
+pub use timestamp::write_rfc3339;
 pub use transaction::{Event, Transaction};
 
 use headwater_model::cursor::{Epoch, Lsn, Offset};

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 ///
 /// RFC 3339 has four-digit years only; what lies outside (infinity, BC, years above 9999) becomes its nearest end,
 /// so that every client can read every event.
-pub(super) fn write_rfc3339(text: &str, out: &mut BytesMut) {
+pub fn write_rfc3339(text: &str, out: &mut BytesMut) {
     let Some(parts) = Parts::read(text) else {
         let early = text.starts_with('-') || text.ends_with(" BC");
         out.put_slice(if early { b"0001-01-01T00:00:00.000000Z" } else { b"9999-12-31T23:59:59.999999Z" });
