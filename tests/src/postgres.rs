@@ -88,6 +88,24 @@ impl Postgres {
         std::fs::write(self.data().join("postgresql.auto.conf"), configuration).unwrap();
     }
 
+    /// A standby that follows this server, with the data that it has now.
+    pub async fn standby(&self) -> Self {
+        let scratch = Scratch::new("standby");
+        let mut standby = Self { scratch, port: free_port(), server: None };
+        let mut command = self.program("pg_basebackup");
+        command.args(["-R", "-X", "stream", "-c", "fast", "-U", STREAMER_ROLE, "-D"]).arg(standby.data());
+        command.env("PGPASSWORD", STREAMER_PASSWORD);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        standby.resume().await;
+        standby
+    }
+
+    /// Makes a primary of this standby.
+    pub async fn promote(&self) {
+        assert_eq!(1, self.count("select pg_promote(true)::int::bigint").await, "the standby was not promoted");
+    }
+
     /// Starts the server again after a stop, and waits until it takes connections.
     pub async fn resume(&mut self) {
         assert!(self.server.is_none(), "the server runs");
