@@ -32,8 +32,9 @@ begin
     end if;
   end if;
   -- Opened here, with the rights of the extension's owner; each row is made when the caller fetches it.
-  open states no scroll for execute format(
-    'select r.id, r.tenant, r.state::text, greatest(%1$L::bigint, n.position), h.occurred_at::text, h.id::text
+  execute format(
+    'declare %9$I no scroll cursor for
+     select r.id, r.tenant, r.state::text, greatest(%1$L::bigint, n.position), h.occurred_at::text, h.id::text
      from (select %2$s as id, %3$s as tenant, %4$s as state from %5$s t where %6$s) r
      left join (
        select e.entity_id, e.tenant_id, max(e.position) as position from headwater.event e
@@ -50,7 +51,7 @@ begin
      ) h on true
      where %8$L is null or r.id = %8$L',
     above, headwater.entity_id_expression(registered.relation, registered.key_columns, 't'), tenant,
-    headwater.state_expression(registered.relation, registered.excluded, 't'), registered.relation, wanted, entity, entity_id);
+    headwater.state_expression(registered.relation, registered.excluded, 't'), registered.relation, wanted, entity, entity_id, states);
   return states;
 end
 $$;
