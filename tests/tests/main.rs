@@ -15,6 +15,7 @@ mod pgbench;
 mod stack;
 mod startup;
 mod stream;
+mod subscription;
 mod tenants;
 mod upgrade;
 mod websocket;
