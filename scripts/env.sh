@@ -28,6 +28,9 @@ pgrx_root=$cache/cargo-pgrx-$pgrx_version
 # Looks for what could be hijacked in the extension's SQL.
 pgspot_version=0.9.4
 pgspot=$cache/pgspot-$pgspot_version/bin/pgspot
+# Judges the OpenAPI document.
+openapi_validator_version=0.7.2
+openapi_validator=$cache/openapi-spec-validator-$openapi_validator_version/bin/openapi-spec-validator
 # Another Postgres 15 than the system's, laid out as Debian's under this folder: builds of two checkouts that must not
 # meet take one each.
 pg15_root=${HEADWATER_PG15_ROOT:-}

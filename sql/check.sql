@@ -1,4 +1,4 @@
-create function headwater.check() returns table (problem text, statement text)
+create function headwater.check(verify boolean default false) returns table (problem text, statement text)
   language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with enabled as (
@@ -62,5 +62,8 @@ as $$
          format('rollback prepared %L; -- or commit prepared', p.gid)
   from pg_prepared_xacts p
   where p.database = current_database() and p.prepared < clock_timestamp() - interval '5 minutes'
+  union all
+  select c.problem, c.statement from headwater.check_snapshots() c where verify
 $$;
-comment on function headwater.check() is 'One row for each problem in this database''s set-up, with the statement that mends it. No row: all is well.';
+comment on function headwater.check(boolean) is 'One row for each problem in this database''s set-up, with the statement that mends it. No row: all is well.
+verify => true: also whether snapshots still are what was folded, which takes as long as reading them and their events.';

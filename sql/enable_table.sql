@@ -31,6 +31,7 @@ begin
   new.excluded := coalesce(exclude, old.excluded, '{}');
   new.notification := nullif(coalesce(notification, old.notification), '');
   new.schema_version := coalesce(old.schema_version, 1);
+  new.upcasts := coalesce(old.upcasts, '{}');
   new.backfilled := coalesce(old.backfilled, false);
   new.enabled_at := case when old.enabled then old.enabled_at else clock_timestamp() end;
 

@@ -7,6 +7,8 @@ create table headwater.entity (
   excluded text[] not null default '{}',
   rules jsonb not null,
   schema_version int not null default 1,
+  upcasts jsonb not null default '{}',
+  horizon timestamptz,
   notification text,
   enabled boolean not null default true,
   backfilled boolean not null default false,
@@ -14,6 +16,9 @@ create table headwater.entity (
 );
 comment on table headwater.entity is 'The registry: which table is which entity, and how its events change it. Written by headwater.enable and headwater.disable.';
 comment on column headwater.entity.rules is 'Event names and their merge rules, in the long form.';
+comment on column headwater.entity.schema_version is 'The present form of its rows and payloads. headwater.upcast raises it.';
+comment on column headwater.entity.upcasts is 'How states and payloads of older schema versions become present ones: {"state": {"1": [step…]}, "events": {"item_added": {"1": [step…]}}}.';
+comment on column headwater.entity.horizon is 'What happened before has been folded into snapshots by headwater.compact: clients'' events from before come too late. Null: never compacted.';
 comment on column headwater.entity.notification is 'Notification backend for this entity; null means the streamer''s own.';
 comment on column headwater.entity.backfilled is 'Every row that was there before has its baseline. Until then a row''s first captured change writes it.';
 grant select on headwater.entity to headwater_reader;

@@ -10,6 +10,7 @@ declare
   added text[];
   wrong text;
   differs boolean;
+  steps jsonb;
 begin
   select * into known from headwater.member m where m.relation = relation;
   select * into entity from headwater.entity e where e.relation = relation;
@@ -32,8 +33,16 @@ begin
     set key_columns = entity.key_columns, tenant_column = entity.tenant_column, user_column = entity.user_column,
         excluded = entity.excluded, rules = entity.rules
     where e.entity_type = entity.entity_type;
-    -- What stands in the log bears the old name.
-    differs := differs or exists (select from jsonb_each_text(renamed) r where r.value <> all (entity.excluded));
+    -- What stands in the log, and what clients of before still send, bears the old name.
+    select jsonb_agg(jsonb_build_object('step', 'rename', 'field', headwater.as_field(r.key), 'to', headwater.as_field(r.value))) into steps
+    from jsonb_each_text(renamed) r where r.value <> all (entity.excluded);
+    if steps is not null then
+      perform headwater.upcast(shape, entity.schema_version, steps)
+      from (select entity.entity_type
+            union all
+            select entity.entity_type || '.' || event.key from jsonb_each(entity.rules) event
+            where event.value ->> 'rule' in ('create', 'set')) s (shape);
+    end if;
   end if;
 
   for wrong in

@@ -1,6 +1,7 @@
 create table headwater.meta (
   only_row boolean primary key default true check (only_row),
   epoch bigint not null default 1,
+  dropped_position bigint not null default 0,
   created_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 insert into headwater.meta default values;
@@ -19,5 +20,6 @@ create trigger replace_meta before insert on headwater.meta for each row execute
 
 comment on table headwater.meta is 'One row about this history as a whole.';
 comment on column headwater.meta.epoch is 'Part of every cursor. Raise it after restoring a backup: clients then read anew and send again what the server lost.';
+comment on column headwater.meta.dropped_position is 'The greatest position that retention has dropped: a cursor below it has missed events, and has expired.';
 grant select on headwater.meta to headwater_reader;
 select pg_catalog.pg_extension_config_dump('headwater.meta', '');

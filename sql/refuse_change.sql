@@ -2,6 +2,9 @@ create function headwater.refuse_change() returns trigger
   language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if headwater.change_allowed() then
+    return null;
+  end if;
   raise exception '% on headwater.event: events are immutable', tg_op
     using errcode = 'object_not_in_prerequisite_state',
           hint = 'Record what corrects it as a new event, with headwater.emit or by changing the row.';

@@ -95,6 +95,7 @@ function captureRule(name: string): Rule | undefined {
     case 'updated':
       return { rule: 'set' };
     case 'deleted':
+    case 'erased':
       return { rule: 'delete' };
     default:
       return undefined;

@@ -1,10 +1,12 @@
-//! Custom rules: the application's own merge functions, `(state jsonb, event jsonb) → jsonb`, immutable.
+//! The application's own functions, immutable: custom merge rules, `(state jsonb, event jsonb) → jsonb`, and custom steps
+//! of upcasts, `(payload jsonb) → jsonb`.
 //!
 //! They are never run with the rights of the extension's owner: ingest runs them as the role that applies events,
 //! `materialize` as whoever calls it.
 
 use headwater_model::event::StoredEvent;
 use headwater_model::fold::State;
+use headwater_model::upcast::{Shape, Upcasts};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use serde_json::{Value, json};
@@ -25,6 +27,30 @@ pub(crate) enum Runner<'a> {
 
 /// The state that `function` makes. Null ends the entity; what is no object leaves it as it is.
 pub(crate) fn merge(runner: Runner<'_>, function: &str, state: &State, event: &StoredEvent) -> Option<State> {
+    let event = json!({
+        "id": event.id,
+        "name": event.name,
+        "timestamp": event.occurred_at.to_string(),
+        "payload": event.payload,
+    });
+    match call(runner, &format!("select {function}($1, $2)"), &[Value::Object(state.clone()), event]) {
+        None | Some(Value::Null) => None,
+        Some(merged) => Some(object(merged).unwrap_or_else(|| state.clone())),
+    }
+}
+
+/// A payload or a state in its present form. What a custom step makes of it, if it is no object, leaves it as it is.
+pub(crate) fn lift(upcasts: &Upcasts, shape: Shape<'_>, from: i32, members: State, runner: Runner<'_>) -> State {
+    let mut custom = |function: &str, members: State| {
+        let lifted = call(runner, &format!("select {function}($1)"), &[Value::Object(members.clone())]);
+        lifted.and_then(object).unwrap_or(members)
+    };
+    upcasts.lift(shape, from, members, &mut custom)
+}
+
+/// What a query gives that calls a function of the application. Its name was quoted when it was declared
+/// ([`qualified`]).
+fn call(runner: Runner<'_>, sql: &str, arguments: &[Value]) -> Option<Value> {
     let _acting = match runner {
         // SAFETY: reads the current role.
         Runner::Current if unsafe { pg_sys::superuser() } => {
@@ -33,33 +59,24 @@ pub(crate) fn merge(runner: Runner<'_>, function: &str, state: &State, event: &S
         Runner::Current => None,
         Runner::Role(role, claims) => Some(ActingAs::role(role, claims)),
     };
-    let event = json!({
-        "id": event.id,
-        "name": event.name,
-        "timestamp": event.occurred_at.to_string(),
-        "payload": event.payload,
-    });
-    let merged = Spi::connect(|client| {
-        // The name was quoted when the rule was declared (`qualified`).
-        let arguments = [JsonB(Value::Object(state.clone())).into(), JsonB(event).into()];
-        let mut rows = read_once(client, &format!("select {function}($1, $2)"), &arguments);
-        rows.next().and_then(|row| row.get::<JsonB>(1).expect("a jsonb"))
-    });
-    match merged.map(|merged| merged.0) {
-        None | Some(Value::Null) => None,
-        Some(merged) => Some(object(merged).unwrap_or_else(|| state.clone())),
-    }
+    Spi::connect(|client| {
+        let arguments: Vec<_> = arguments.iter().map(|argument| JsonB(argument.clone()).into()).collect();
+        let mut rows = read_once(client, sql, &arguments);
+        rows.next().and_then(|row| row.get::<JsonB>(1).expect("a jsonb")).map(|json| json.0)
+    })
 }
 
-/// The quoted name of a function that can be a rule: of that signature, and immutable.
-pub(crate) fn qualified(function: &str) -> Result<String, &'static str> {
+/// The quoted name of an immutable function of the application that takes so many jsonb and returns one: two for a merge
+/// rule, one for an upcast.
+pub(crate) fn qualified(function: &str, arguments: usize) -> Result<String, String> {
+    let signature = vec!["jsonb"; arguments].join(", ");
     let found = Spi::connect(|client| {
         let mut rows = read_once(
             client,
             "select format('%I.%I', n.nspname, p.proname), p.provolatile = 'i', p.prorettype = 'jsonb'::regtype
              from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-             where p.oid = to_regprocedure($1 || '(jsonb, jsonb)') and p.prokind = 'f' and not p.proretset",
-            &[function.into()],
+             where p.oid = to_regprocedure($1) and p.prokind = 'f' and not p.proretset",
+            &[format!("{function}({signature})").into()],
         );
         let get = "the catalog's columns are not null";
         rows.next().map(|row| {
@@ -70,10 +87,10 @@ pub(crate) fn qualified(function: &str) -> Result<String, &'static str> {
         })
     });
     match found {
-        None => Err("there is no such function (jsonb, jsonb); name it with its schema"),
-        Some((_, _, false)) => Err("the function does not return jsonb"),
+        None => Err(format!("there is no such function ({signature}); name it with its schema")),
+        Some((_, _, false)) => Err("the function does not return jsonb".to_owned()),
         Some((_, false, _)) => {
-            Err("the function is not immutable: the same events would not always give the same state")
+            Err("the function is not immutable: the same events would not always give the same state".to_owned())
         }
         Some((name, true, true)) => Ok(name),
     }

@@ -111,7 +111,7 @@ fn parse_rules(events: JsonB, settable: Vec<Option<String>>) -> JsonB {
     let mut declared = rules.to_json();
     for (name, rule) in rules.iter() {
         if let Rule::Custom { function } = rule {
-            match custom::qualified(function) {
+            match custom::qualified(function, 2) {
                 Ok(qualified) => declared[name]["function"] = qualified.into(),
                 Err(why) => refuse(
                     &format!("event {name:?}: function \"{function}\" cannot be a rule: {why}"),

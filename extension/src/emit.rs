@@ -8,9 +8,10 @@ use crate::jsonb::JsonB;
 use crate::raise::raise;
 
 use crate::clock::{self, pg_uuid};
-use crate::head::{has_event, object};
+use crate::custom::Runner;
+use crate::head::{has_event, is_erased, object};
 use crate::ingest::apply::{self, Prepared, Record, Source};
-use crate::ingest::{check, lock_for_record};
+use crate::ingest::{Checked, check, lock_for_record};
 use crate::{session, table};
 
 #[pg_extern(sql = false)]
@@ -67,18 +68,26 @@ fn emit(
 
     // Whose the event is follows from the row; for an entity without one, from the caller.
     let owner = lock_for_record(&table, entity_id).unwrap_or_else(|reject| refuse(&reject));
-    event.tenant_id = table.tenant.as_ref().and(owner.or(event.tenant_id));
+    event.tenant_id = table.tenant.as_ref().and(owner.and_then(|row| row.tenant).or(event.tenant_id));
     if Spi::connect(|client| has_event(client, entity_type, entity_id, id)) {
         refuse(&Reject::new(Code::Conflict, format!("{entity_type} {entity_id:?} has an event with the id {id}")));
+    }
+    if Spi::connect(|client| is_erased(client, entity_type, entity_id)) {
+        refuse(&Reject::new(Code::Erased, format!("{entity_type} {entity_id:?} was erased")));
+    }
+    if !(1..=table.schema_version).contains(&event.schema_version) {
+        let known = table.schema_version;
+        let reason = format!("schema_version {} is not known; the present one is {known}", event.schema_version);
+        refuse(&Reject::new(Code::UnsupportedVersion, reason));
     }
     // After the lock: later than all that happened to the entity before.
     let occurred_at = clock::now();
     if apply.unwrap_or(false) {
-        let applied = check(&event).and_then(|table| {
-            let prepared = Prepared::emitted(table, event, occurred_at);
-            apply::apply(&[&prepared], session::caller(), None)
-        });
-        applied.unwrap_or_else(|reject| refuse(&reject));
+        let runner = Runner::Role(session::caller(), None);
+        let Checked { table, lifted } =
+            check(&event, occurred_at, runner).unwrap_or_else(|rejection| refuse(&rejection.reject));
+        let prepared = Prepared::emitted(table, event, lifted, occurred_at);
+        apply::apply(&[&prepared], session::caller(), None).unwrap_or_else(|reject| refuse(&reject));
     } else {
         let record = Record {
             id,

@@ -4,6 +4,7 @@ use headwater_model::clock::Micros;
 use headwater_model::event::{StoredEvent, name_of};
 use headwater_model::fold::{self, State};
 use headwater_model::rules::Rules;
+use headwater_model::upcast::{Shape, Upcasts};
 use pgrx::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -25,16 +26,25 @@ pub(crate) struct Entity {
 /// The place of an event among those of its entity.
 pub(crate) type Order = (Micros, uuid::Uuid);
 
-/// The last applying event of each of these entities, all of one type and tenant; none where there is none.
+/// Where an entity stands.
+pub(crate) struct Head {
+    /// The last applying event, folded into a snapshot or not; none where there is none.
+    pub(crate) last: Option<Order>,
+    /// It was erased: nothing is taken for it any more.
+    pub(crate) erased: bool,
+}
+
+/// Where these entities stand, all of one type and tenant.
 pub(crate) fn heads(
     client: &SpiClient<'_>,
     entity_type: &str,
     tenant: Option<&str>,
     entity_ids: &[String],
-) -> Vec<Option<Order>> {
+) -> Vec<Head> {
     read_once(
         client,
-        "select h.occurred_at, h.id
+        "select h.occurred_at, h.id,
+                exists (select from headwater.erased x where x.entity_type = $1 and x.entity_id = u.entity_id)
          from unnest($3::text[]) with ordinality u (entity_id, place)
          left join lateral (
            (select e.occurred_at, e.id from headwater.event e
@@ -49,9 +59,7 @@ pub(crate) fn heads(
         &[entity_type.into(), tenant.into(), entity_ids.to_vec().into()],
     )
     .map(|row| {
-        let occurred_at: Option<TimestampWithTimeZone> = row.get(1).expect("a timestamptz");
-        let id: Option<Uuid> = row.get(2).expect("a uuid");
-        occurred_at.zip(id).map(|(occurred_at, id)| (micros(occurred_at), uuid::Uuid::from_bytes(*id.as_bytes())))
+        Head { last: order_of(&row, 1, 2), erased: row.get(3).expect("a boolean").expect("exists is not null") }
     })
     .collect()
 }
@@ -95,47 +103,106 @@ pub(crate) fn user_of(client: &SpiClient<'_>, entity: &Entity, (occurred_at, id)
     .and_then(|row| row.get(1).expect("a text"))
 }
 
-/// What an entity's fold is made of: its baseline and the events above it, up to and including `as_of`.
-pub(crate) fn fold_of(
+/// Whether an entity was erased.
+pub(crate) fn is_erased(client: &SpiClient<'_>, entity_type: &str, entity_id: &str) -> bool {
+    let sql = "select 1 from headwater.erased where entity_type = $1 and entity_id = $2";
+    read_once(client, sql, &[entity_type.into(), entity_id.into()]).next().is_some()
+}
+
+/// What an entity's fold is made of, every state and payload in its present form.
+pub(crate) struct Folding {
+    /// The state beneath the events.
+    pub(crate) base: Option<State>,
+    /// The last event that the base is the fold of; none beneath a baseline.
+    pub(crate) folded: Option<Order>,
+    /// The applying events above the base.
+    pub(crate) events: Vec<StoredEvent>,
+}
+
+/// Up to where an entity is folded.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    /// All of its events.
+    Now,
+    /// What had happened by then.
+    Instant(Micros),
+    /// The event that stands there, and those before it.
+    Event(Order),
+}
+
+impl Until {
+    fn arguments<'a>(self) -> [pgrx::datum::DatumWithOid<'a>; 2] {
+        // The greatest id there is: every event of the instant stands at or before it.
+        let (at, id) = match self {
+            Self::Now => (None, None),
+            Self::Instant(at) => (Some(at), Some(uuid::Uuid::max())),
+            Self::Event((at, id)) => (Some(at), Some(id)),
+        };
+        [at.map(crate::clock::timestamp).into(), id.map(crate::clock::pg_uuid).into()]
+    }
+}
+
+/// Reads what an entity's fold is made of, from the latest snapshot that lies at or before `until`.
+pub(crate) fn folding_of(
     client: &SpiClient<'_>,
     entity: &Entity,
-    as_of: Option<Micros>,
-) -> (Option<State>, Vec<StoredEvent>) {
-    let of_entity =
-        [entity.entity_type.as_str().into(), entity.entity_id.as_str().into(), entity.tenant.as_deref().into()];
-    let baseline = read_once(
+    until: Until,
+    upcasts: &Upcasts,
+    runner: Runner<'_>,
+) -> Folding {
+    let lift = |shape: Shape<'_>, from: i32, members: State| custom::lift(upcasts, shape, from, members, runner);
+    let [at, id] = until.arguments();
+    // One statement: between two, retention could drop what the first has found to be of use.
+    let rows = read_once(
         client,
-        "select state from headwater.snapshot where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3",
-        &of_entity,
-    )
-    .next()
-    .and_then(|row| row.get::<JsonB>(1).expect("a jsonb"))
-    .and_then(|state| object(state.0));
-    let [entity_type, entity_id, tenant] = of_entity;
-    let mut events: Vec<_> = read_once(
-        client,
-        "select occurred_at, id, event_type, source = 'capture', payload from headwater.event
+        "with beneath as (
+           select state, schema_version, occurred_at, id from headwater.snapshot
+           where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3
+             and ($4::timestamptz is null or id is null or (occurred_at, id) <= ($4, $5::uuid))
+           order by occurred_at desc nulls last, id desc limit 1
+         )
+         select occurred_at, id, null, null, state, schema_version, 0 as place from beneath
+         union all
+         select occurred_at, id, event_type, source = 'capture', payload, schema_version, 1 from headwater.event
          where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3 and applies
-           and ($4::timestamptz is null or occurred_at <= $4)
-         order by occurred_at, id",
-        &[entity_type, entity_id, tenant, as_of.map(crate::clock::timestamp).into()],
-    )
-    .filter_map(|row| {
-        let get = "the event table's columns are not null";
-        let event_type: String = row.get(3).expect(get).expect(get);
-        let id: Uuid = row.get(2).expect(get).expect(get);
-        Some(StoredEvent {
-            occurred_at: micros(row.get(1).expect(get).expect(get)),
-            id: uuid::Uuid::from_bytes(*id.as_bytes()),
-            name: name_of(&event_type, &entity.entity_type)?.to_owned(),
-            captured: row.get(4).expect(get).expect(get),
-            payload: object(row.get::<JsonB>(5).expect(get).expect(get).0)?,
-        })
-    })
-    .collect();
+           and ($4::timestamptz is null or (occurred_at, id) <= ($4, $5::uuid))
+           and (occurred_at, id) > (coalesce((select occurred_at from beneath), '-infinity'),
+                                    coalesce((select id from beneath), '00000000-0000-0000-0000-000000000000'))
+         order by place, occurred_at, id",
+        &[
+            entity.entity_type.as_str().into(),
+            entity.entity_id.as_str().into(),
+            entity.tenant.as_deref().into(),
+            at,
+            id,
+        ],
+    );
+    let get = "the event table's columns are not null";
+    let mut folding = Folding { base: None, folded: None, events: Vec::with_capacity(rows.len()) };
+    for row in rows {
+        let order = order_of(&row, 1, 2);
+        let members = row.get::<JsonB>(5).expect("a jsonb").and_then(|members| object(members.0));
+        let version: i32 = row.get(6).expect(get).expect(get);
+        let Some(event_type) = row.get::<String>(3).expect("a text") else {
+            folding.base = members.map(|state| lift(Shape::State, version, state));
+            folding.folded = order;
+            continue;
+        };
+        let (Some(name), Some(payload)) = (name_of(&event_type, &entity.entity_type), members) else { continue };
+        let captured: bool = row.get(4).expect(get).expect(get);
+        let payload = lift(Shape::of_event(name, captured), version, payload);
+        let (occurred_at, id) = order.expect(get);
+        folding.events.push(StoredEvent { occurred_at, id, name: name.to_owned(), captured, payload });
+    }
     // One that is there twice counts once.
-    events.dedup_by_key(|event: &mut StoredEvent| event.order());
-    (baseline, events)
+    folding.events.dedup_by_key(|event: &mut StoredEvent| event.order());
+    folding
+}
+
+fn order_of(row: &pgrx::spi::SpiHeapTupleData<'_>, at: usize, id: usize) -> Option<Order> {
+    let at: Option<TimestampWithTimeZone> = row.get(at).expect("a timestamptz");
+    let id: Option<Uuid> = row.get(id).expect("a uuid");
+    at.zip(id).map(|(at, id)| (micros(at), uuid::Uuid::from_bytes(*id.as_bytes())))
 }
 
 /// A state, and the event that last began it.

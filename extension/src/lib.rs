@@ -5,7 +5,9 @@
 //! * `capture`: triggers; changed rows → events
 //! * `append`: events straight into the heap of the event table
 //! * `ingest`: clients' events → the event table and the row
-//! * `emit`, `materialize`, `declare`: the other functions of the SQL surface
+//! * `emit`, `materialize`, `declare`, `upcast`: the other functions of the SQL surface
+//! * `erase`, `retention`: what may change events
+//! * `openapi`: the HTTP API and the entities, for clients to be made of
 //! * `head`: where an entity's fold stands, and the fold, read from the event table
 //! * `custom`: the application's own merge functions
 //! * `table`: what there is to know of an enabled table; `render`: its rows as JSON, its keys as text
@@ -17,17 +19,21 @@ mod clock;
 mod custom;
 mod declare;
 mod emit;
+mod erase;
 mod head;
 mod ingest;
 mod jsonb;
 mod materialize;
+mod openapi;
 mod raise;
 mod render;
+mod retention;
 mod schema;
 mod session;
 mod settings;
 mod spi;
 mod table;
+mod upcast;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;

@@ -1,6 +1,6 @@
 //! SQL from within the backend: statements whose plan is kept, and attempts that can fail without the transaction.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
@@ -87,10 +87,9 @@ pub(crate) fn run_once<'c>(client: &mut SpiClient<'c>, sql: &str, args: &[DatumW
 /// An error that Postgres raised.
 #[derive(Debug)]
 pub(crate) struct SqlError {
-    pub(crate) code: PgSqlErrorCode,
+    /// The SQLSTATE as Postgres packs it.
+    code: i32,
     pub(crate) message: String,
-    /// Raised by a function of the user's with an SQLSTATE of its own, which pgrx does not know.
-    pub(crate) raised: bool,
     caught: Box<CaughtError>,
 }
 
@@ -98,7 +97,7 @@ impl SqlError {
     /// The five characters of its SQLSTATE.
     pub(crate) fn sqlstate(&self) -> String {
         // Six bits a character, the first lowest: `MAKE_SQLSTATE` in elog.h.
-        let code = (self.code as i32).cast_unsigned();
+        let code = self.code.cast_unsigned();
         (0..5).map(|i| char::from(b'0' + u8::try_from((code >> (6 * i)) & 0x3f).expect("six bits"))).collect()
     }
 
@@ -118,8 +117,13 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> T, keep: impl FnOnce(&T) -> bool
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
+        let callers = pg_sys::error_context_stack;
+        let mut note =
+            pg_sys::ErrorContextCallback { previous: callers, callback: Some(note_code), arg: std::ptr::null_mut() };
+        pg_sys::error_context_stack = &raw mut note;
         let outcome =
             PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(|caught| Err(sql_error(caught))).execute();
+        pg_sys::error_context_stack = callers;
         pg_sys::MemoryContextSwitchTo(context);
         if outcome.as_ref().is_ok_and(keep) {
             pg_sys::ReleaseCurrentSubTransaction();
@@ -132,14 +136,27 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> T, keep: impl FnOnce(&T) -> bool
     }
 }
 
+thread_local! {
+    static NOTED: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Called while an error (or a notice) is being reported: pgrx knows only the SQLSTATEs of Postgres itself, and takes
+/// those that applications raise for internal errors.
+unsafe extern "C-unwind" fn note_code(_arg: *mut std::ffi::c_void) {
+    // SAFETY: within an error context callback, which is what the function is for.
+    NOTED.set(unsafe { pg_sys::geterrcode() });
+}
+
 fn sql_error(caught: CaughtError) -> SqlError {
-    let (code, message, by) = match &caught {
+    let (code, message) = match &caught {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            (report.sql_error_code(), report.message().to_owned(), report.function_name())
+            (report.sql_error_code(), report.message().to_owned())
         }
-        CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, String::new(), None),
+        CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, String::new()),
     };
-    // PL/pgSQL's RAISE (`pl_exec.c`).
-    let raised = code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR && by == Some("exec_stmt_raise");
-    SqlError { code, message, raised, caught: Box::new(caught) }
+    let code = match code {
+        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR if NOTED.get() != 0 => NOTED.get(),
+        known => known as i32,
+    };
+    SqlError { code, message, caught: Box::new(caught) }
 }

@@ -4,9 +4,11 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use headwater_model::clock::Micros;
 use headwater_model::fold::State;
 use headwater_model::reach;
 use headwater_model::rules::Rules;
+use headwater_model::upcast::Upcasts;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -42,6 +44,9 @@ pub(crate) struct Table {
     pub(crate) generated: Vec<String>,
     pub(crate) rules: Rules,
     pub(crate) schema_version: i32,
+    pub(crate) upcasts: Upcasts,
+    /// Clients' events from before come too late.
+    pub(crate) horizon: Option<Micros>,
     /// Every row has its baseline, or an event that created it.
     pub(crate) backfilled: bool,
     /// The unique indexes over the key, once somebody has asked for them.
@@ -188,7 +193,8 @@ fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
         let entry = latest(
             client,
             &format!(
-                "select pg_catalog.to_jsonb(e) || pg_catalog.jsonb_build_object('relation', c.oid::int8)
+                "select pg_catalog.to_jsonb(e) || pg_catalog.jsonb_build_object('relation', c.oid::int8,
+                   'horizon', (extract(epoch from e.horizon) operator(pg_catalog.*) 1000000)::int8)
                  from headwater.entity e join pg_catalog.pg_class c on c.oid = e.relation
                  where e.entity_type = {} and (e.enabled or {})",
                 quote_literal(entity_type),
@@ -228,6 +234,8 @@ fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
             generated,
             rules: Rules::parse(&entry.rules).expect("enable has checked the rules"),
             schema_version: entry.schema_version,
+            upcasts: Upcasts::parse(entry.schema_version, &entry.upcasts).expect("upcast has checked them"),
+            horizon: entry.horizon.map(Micros),
             backfilled: entry.backfilled,
             key_indexes: OnceCell::new(),
             statements: RefCell::default(),
@@ -245,6 +253,9 @@ struct Entry {
     excluded: Vec<String>,
     rules: serde_json::Value,
     schema_version: i32,
+    upcasts: serde_json::Value,
+    /// Microseconds since 1970.
+    horizon: Option<i64>,
     backfilled: bool,
 }
 

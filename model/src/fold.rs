@@ -2,7 +2,8 @@
 //!
 //! 1. On an absent state every rule but create is without effect.
 //! 2. Create on an existing state merges the given fields. After a delete only a later create revives.
-//! 3. Captured events fold by create, set and delete, whatever rule bears the same name.
+//! 3. Captured events fold by create, set and delete, whatever rule bears the same name. `erased`, the tombstone of
+//!    `headwater.erase`, deletes.
 //! 4. A fill, the captured `updated` with a UUIDv8 that records a table's defaults, sets only what the state lacks.
 //! 5. An event whose rule is gone, or that does not fit the state any more, is passed over: a fold never fails.
 //! 6. An event that stands there twice counts once.
@@ -81,7 +82,7 @@ pub fn rule_of<'a>(event: &StoredEvent, rules: &'a Rules) -> Option<&'a Rule> {
     match event.name.as_str() {
         "created" => Some(&Rule::Create),
         "updated" => Some(&Rule::Set { fields: None }),
-        "deleted" => Some(&Rule::Delete),
+        "deleted" | "erased" => Some(&Rule::Delete),
         _ => None,
     }
 }

@@ -45,6 +45,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         log: Arc::clone(&log),
         events: Arc::new(events),
         ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
+        database: database.clone(),
         max_body_bytes: as_usize(config.max_body_bytes),
         heartbeat: config.heartbeat,
         apply_role: config.apply_role.as_str().into(),

@@ -10,6 +10,7 @@ mod histories;
 mod hostile;
 mod load;
 mod open_transaction;
+mod openapi;
 mod orders;
 mod pgbench;
 mod stack;

@@ -46,12 +46,13 @@ pub(super) fn of_row(table: &Table, row: &Row<'_>) {
     Spi::connect_mut(|client| {
         // SAFETY: a jsonb that outlives the statement; only its bytes are read.
         let state = unsafe { DatumWithOid::new(Datum::from(state.as_ptr()), pg_sys::JSONBOID) };
-        let sql = "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state)
-                   select $1, $2, $3, $4
+        let sql = "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state, schema_version)
+                   select $1, $2, $3, $4, $5
                    where not exists (select from headwater.event e where e.entity_type = $1 and e.entity_id = $2
                                      and e.tenant_id is not distinct from $3 and e.applies)
                    on conflict do nothing";
-        let arguments = [table.entity_type.as_str().into(), entity_id.into(), tenant.into(), state];
+        let arguments =
+            [table.entity_type.as_str().into(), entity_id.into(), tenant.into(), state, table.schema_version.into()];
         table.statement("baseline_row", || sql.to_owned()).run(client, &arguments);
     });
 }
@@ -60,13 +61,14 @@ pub(super) fn of_row(table: &Table, row: &Row<'_>) {
 fn from(table: &Table, rows: &str) -> String {
     let entity_id = table.entity_id("o");
     format!(
-        "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state)
-         select {entity}, {entity_id}, {tenant}, {state} from {rows}
+        "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state, schema_version)
+         select {entity}, {entity_id}, {tenant}, {state}, {version} from {rows}
          where not exists (select from headwater.event e where e.entity_type = {entity} and e.entity_id = {entity_id}
                            and e.tenant_id is not distinct from {tenant} and e.applies)
          on conflict do nothing",
         entity = table.entity_literal(),
         tenant = table.tenant_of("o"),
         state = table.state("o"),
+        version = table.schema_version,
     )
 }

@@ -358,7 +358,7 @@ impl<'t> Record<'t> {
         let entity_id = String::from_utf8_lossy(&self.entity_id).into_owned();
         let tenant = tenant.map(String::from_utf8_lossy);
         let head = Spi::connect(|client| head::heads(client, &self.table.entity_type, tenant.as_deref(), &[entity_id]));
-        head.into_iter().flatten().next().map_or(self.now, |(at, _)| self.now.max(at.plus(1)))
+        head.into_iter().find_map(|head| head.last).map_or(self.now, |(at, _)| self.now.max(at.plus(1)))
     }
 
     fn end(self) {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use headwater_model::clock::Micros;
 use headwater_model::event::{Code, NewEvent, Reject, StoredEvent};
+use headwater_model::fold::State;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -46,7 +47,10 @@ impl Source {
 /// An event whose table is known and whose payload fits its rule.
 pub(crate) struct Prepared {
     pub(crate) table: Rc<Table>,
+    /// As it was sent; so it is stored.
     pub(crate) event: NewEvent,
+    /// Its payload in the present form, where that is another one.
+    pub(crate) lifted: Option<State>,
     /// Whose the row is; `None` where the table has no tenant column.
     pub(crate) tenant: Option<String>,
     pub(crate) user_id: Option<String>,
@@ -58,9 +62,9 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// An event that did not come in a batch.
-    pub(crate) fn emitted(table: Rc<Table>, event: NewEvent, occurred_at: Micros) -> Self {
+    pub(crate) fn emitted(table: Rc<Table>, event: NewEvent, lifted: Option<State>, occurred_at: Micros) -> Self {
         let (tenant, user_id) = (event.tenant_id.clone(), event.user_id.clone());
-        Self { table, tenant, user_id, occurred_at, source: Source::Sql, event, arrived: None }
+        Self { table, tenant, user_id, occurred_at, source: Source::Sql, event, lifted, arrived: None }
     }
 
     pub(super) fn entity(&self) -> Entity {
@@ -81,7 +85,7 @@ impl Prepared {
             id: self.event.id,
             name: self.event.name().to_owned(),
             captured: false,
-            payload: self.event.payload.clone(),
+            payload: self.lifted.as_ref().unwrap_or(&self.event.payload).clone(),
         }
     }
 
@@ -174,6 +178,10 @@ fn lock<'e>(
     let mut rows = row::lock(&table, first.tenant.as_deref(), &ids, role, claims)?;
     Spi::connect_mut(|client| {
         let heads = head::heads(client, &first.entity_type, first.tenant.as_deref(), &ids);
+        if let Some((_, id)) = heads.iter().zip(&ids).find(|(head, _)| head.erased) {
+            let reason = format!("{} {id} was erased; nothing is taken for it any more", first.entity_type);
+            return Err(Reject::new(Code::Erased, reason));
+        }
         let touched: Vec<_> = group
             .iter()
             .zip(heads)
@@ -182,7 +190,7 @@ fn lock<'e>(
                 table: Rc::clone(&table),
                 events: events.clone(),
                 row: rows.remove(&entity.entity_id),
-                head,
+                head: head.last,
             })
             .collect();
         if !table.backfilled {
@@ -201,17 +209,24 @@ fn baselines(client: &mut SpiClient<'_>, touched: &[Touched<'_>]) {
         if let Some(row) = &touched.row {
             run_once(
                 client,
-                "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state) values ($1, $2, $3, $4::jsonb)
+                "insert into headwater.snapshot (entity_type, entity_id, tenant_id, state, schema_version) values ($1, $2, $3, $4::jsonb, $5)
                  on conflict do nothing",
                 &[
                     touched.entity.entity_type.as_str().into(),
                     touched.entity.entity_id.as_str().into(),
                     touched.entity.tenant.as_deref().into(),
                     Value::Object(row.clone()).to_string().into(),
+                    touched.table.schema_version.into(),
                 ],
             );
         }
     }
+}
+
+/// What happened before the horizon has been folded into snapshots, and cannot be folded otherwise any more.
+pub(super) fn too_late(entity_type: &str) -> Reject {
+    let reason = format!("it happened before what has been folded into {entity_type}'s snapshots for good");
+    Reject::new(Code::TooLate, reason)
 }
 
 /// A row of the event table, but for its position and `recorded_at`.
@@ -272,9 +287,6 @@ pub(crate) fn record(client: &mut SpiClient<'_>, records: &[Record]) {
 
 /// What an error of the table means for the event that caused it. Failures that are nobody's fault are raised again.
 pub(super) fn rejection(error: SqlError) -> Rejection {
-    if error.raised {
-        return Rejection::of(Reject::new(Code::ConstraintViolation, error.message));
-    }
     let sqlstate = error.sqlstate();
     let code = match (&sqlstate[..2], sqlstate.as_str()) {
         // Serialization and deadlock, resources, operator intervention, I/O, connection, read-only, our own bugs.

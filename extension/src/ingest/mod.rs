@@ -18,12 +18,15 @@ mod row;
 mod touched;
 pub(crate) mod unseen;
 
-pub(crate) use row::lock_for_record;
+pub(crate) use outcome::Rejection;
+pub(crate) use row::{delete as delete_row, lock_for_record};
 
 use std::rc::Rc;
 
 use headwater_model::clock::{Micros, Stamper};
 use headwater_model::event::{Code, NewEvent, Reject, is_name};
+use headwater_model::fold::State;
+use headwater_model::upcast::Shape;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -33,11 +36,12 @@ use crate::raise::raise;
 use serde_json::Value;
 
 use crate::clock;
+use crate::custom::{self, Runner};
 use crate::spi;
 use crate::table::{self, Table};
 use apply::{Constraints, Prepared, Source};
 use identity::Identity;
-use outcome::{Judged, Outcome, Rejection};
+use outcome::{Judged, Outcome};
 use receipts::{Receipts, Reserved};
 
 /// An event on its way through ingest.
@@ -70,6 +74,7 @@ fn ingest(events: JsonB, claims: JsonB) -> JsonB {
         raise(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "a batch is a JSON array of events", String::new())
     };
     let identity = Identity::of(&claims.0);
+    lock_events();
     let mut outcome = Outcome::default();
 
     let arrived = receive(events, &identity, &mut outcome);
@@ -96,6 +101,23 @@ fn require_read_committed() {
             "headwater.ingest needs the isolation level read committed",
             "begin isolation level read committed;",
         );
+    }
+}
+
+/// Takes the writers' lock on the event table before the registry is looked at: `headwater.compact` raises a horizon, and
+/// then waits for those who may not have seen it, whom it knows by this lock.
+fn lock_events() {
+    // SAFETY: a relation of the extension, and so there as long as its functions run. Taking a new lock takes in what
+    // other transactions have made invalid (`LockRelationOid`).
+    unsafe { pg_sys::LockRelationOid(event_table(), pg_sys::RowExclusiveLock.cast_signed()) };
+}
+
+/// `headwater.event`
+fn event_table() -> pg_sys::Oid {
+    // SAFETY: catalog look-ups by names that outlive the calls.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"headwater".as_ptr(), false);
+        pg_sys::get_relname_relid(c"event".as_ptr(), schema)
     }
 }
 
@@ -134,8 +156,8 @@ fn prepare(arrived: Vec<Arrived>, identity: &Identity) -> (Vec<Prepared>, Vec<Ju
     let mut prepared = Vec::with_capacity(arrived.len());
     let mut refused = Vec::new();
     for arrived in arrived {
-        match check(&arrived.event) {
-            Ok(table) => {
+        match check(&arrived.event, arrived.occurred_at, Runner::Role(identity.role, Some(&identity.claims))) {
+            Ok(Checked { table, lifted }) => {
                 let tenant = table.tenant.as_ref().and(arrived.event.tenant_id.clone());
                 let user_id = arrived.event.user_id.clone().or_else(|| identity.user.clone());
                 prepared.push(Prepared {
@@ -145,34 +167,59 @@ fn prepare(arrived: Vec<Arrived>, identity: &Identity) -> (Vec<Prepared>, Vec<Ju
                     occurred_at: arrived.occurred_at,
                     source: Source::Client,
                     event: arrived.event.clone(),
+                    lifted,
                     arrived: Some(arrived),
                 });
             }
-            Err(reject) => refused.push(Judged::new(arrived, Some(Rejection::of(reject)))),
+            Err(rejection) => refused.push(Judged::new(arrived, Some(rejection))),
         }
     }
     (prepared, refused)
 }
 
-/// The table of an event that its rule can take.
-pub(crate) fn check(event: &NewEvent) -> Result<Rc<Table>, Reject> {
+/// An event that its entity's rules can take.
+pub(crate) struct Checked {
+    pub(crate) table: Rc<Table>,
+    /// Its payload in the present form, where that is another than the one it came in.
+    pub(crate) lifted: Option<State>,
+}
+
+/// Whether an event of that instant fits what is declared; `runner` says as whom custom upcasts are called.
+pub(crate) fn check(event: &NewEvent, occurred_at: Micros, runner: Runner<'_>) -> Result<Checked, Rejection> {
+    let table = declared(event)?;
+    if table.horizon.is_some_and(|horizon| occurred_at < horizon) {
+        return Err(Rejection::of(apply::too_late(&event.entity_type)));
+    }
+    let shape = Shape::Event(event.name());
+    let lifted = if table.upcasts.concern(shape, event.schema_version) {
+        let lift = || custom::lift(&table.upcasts, shape, event.schema_version, event.payload.clone(), runner);
+        Some(spi::attempt(lift, |_| true).map_err(apply::rejection)?)
+    } else {
+        None
+    };
+    let rule = table.rules.get(event.name()).expect("its rule was found");
+    rule.check(lifted.as_ref().unwrap_or(&event.payload), &table.settable)?;
+    Ok(Checked { table, lifted })
+}
+
+/// The table of an event that is declared, in a version that is known.
+fn declared(event: &NewEvent) -> Result<Rc<Table>, Reject> {
     let unknown = |reason: String| Reject::new(Code::UnknownEventType, reason);
     let table = if is_name(&event.entity_type) { table::of_entity(&event.entity_type) } else { None }
         .ok_or_else(|| unknown(format!("no enabled table is entity {:?}", event.entity_type)))?;
-    let rule = table.rules.get(event.name()).ok_or_else(|| {
+    table.rules.get(event.name()).ok_or_else(|| {
         let known: Vec<_> = table.rules.iter().map(|(name, _)| format!("{}.{name}", event.entity_type)).collect();
         unknown(format!("{:?} is not declared; clients may send {}", event.event_type, known.join(", ")))
     })?;
-    if event.schema_version != table.schema_version {
+    if event.schema_version > table.schema_version {
         return Err(Reject::new(
             Code::UnsupportedVersion,
             format!(
-                "schema_version {} is not declared; the present one is {}",
+                "schema_version {} is not known here; the present one is {}",
                 event.schema_version, table.schema_version
             ),
         ));
     }
-    rule.check(&event.payload, &table.settable)?;
     Ok(table)
 }
 

@@ -14,6 +14,12 @@ pub(crate) struct Rejection {
     pub(crate) more: Map<String, Value>,
 }
 
+impl From<Reject> for Rejection {
+    fn from(reject: Reject) -> Self {
+        Self::of(reject)
+    }
+}
+
 impl Rejection {
     pub(crate) fn of(reject: Reject) -> Self {
         Self { reject, more: Map::new() }

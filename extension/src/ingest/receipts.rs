@@ -117,10 +117,19 @@ impl Receipts {
         Spi::connect_mut(|client| {
             run_once(
                 client,
-                "update headwater.receipt r set code = u.code, reject = u.reject::jsonb
-                 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) u (id, tenant_id, code, reject)
+                "update headwater.receipt r
+                 set code = u.code, reject = u.reject::jsonb, entity_type = u.entity_type, entity_id = u.entity_id
+                 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+                      u (id, tenant_id, code, reject, entity_type, entity_id)
                  where r.event_id = u.id and r.tenant_id is not distinct from u.tenant_id",
-                &[ids.clone().into(), tenants.clone().into(), codes.clone().into(), answers.into()],
+                &[
+                    ids.clone().into(),
+                    tenants.clone().into(),
+                    codes.clone().into(),
+                    answers.into(),
+                    rejected.iter().map(|(_, one)| one.event.entity_type.clone()).collect::<Vec<_>>().into(),
+                    rejected.iter().map(|(_, one)| one.event.entity_id.clone()).collect::<Vec<_>>().into(),
+                ],
             );
             run_once(
                 client,

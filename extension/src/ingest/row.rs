@@ -56,8 +56,14 @@ pub(super) fn lock(
     Ok(rows)
 }
 
-/// Locks the rows as nobody in particular: for events that do not change them. Returns whose they are.
-pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<String>, Reject> {
+/// A row that is there, and locked.
+pub(crate) struct Owned {
+    /// Whose it is.
+    pub(crate) tenant: Option<String>,
+}
+
+/// Locks a row as nobody in particular: for events that do not change it.
+pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<Owned>, Reject> {
     let ids = [entity_id.to_owned()];
     let keys = Keys::of(table, &ids)?;
     {
@@ -75,12 +81,17 @@ pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<S
     };
     let found = Spi::connect_mut(|client| {
         let statement = table.statement("lock_for_record", sql);
-        statement.run(client, &keys.arguments()).next().map(|row| row.get(1).expect("a text"))
+        statement.run(client, &keys.arguments()).next().map(|row| Owned { tenant: row.get(1).expect("a text") })
     });
     if found.is_none() {
         lock_names(table, &ids);
     }
-    Ok(found.flatten())
+    Ok(found)
+}
+
+/// Deletes a row that is there. Capture passes over it; what it sets off is captured.
+pub(crate) fn delete(table: &Table, entity: &Entity, role: Oid) -> Result<(), Reject> {
+    Write { table, entity, role, claims: None }.delete()
 }
 
 /// Brings a row from one state to another. Returns the state that the table made of it.

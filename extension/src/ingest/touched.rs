@@ -26,12 +26,12 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::Value;
 
-use super::apply::{Prepared, Record, Source, record};
+use super::apply::{Prepared, Record, Source, record, too_late};
 use super::row;
 use crate::capture;
 use crate::clock;
 use crate::custom::Runner;
-use crate::head::{self, Entity, Folded, Order};
+use crate::head::{self, Entity, Folded, Folding, Order, Until};
 use crate::table::Table;
 
 /// An entity under its lock, with the events that came for it.
@@ -108,7 +108,13 @@ impl Touched<'_> {
         let last = new.last().expect("an entity is touched by an event").order();
         let was_absent = self.row.is_none();
         let mut written = BTreeSet::new();
-        let (mut baseline, mut all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
+        let read = |entity: &Entity| {
+            Spi::connect_mut(|client| head::folding_of(client, entity, Until::Now, &table.upcasts, runner))
+        };
+        let Folding { base: mut baseline, folded, events: mut all } = read(&self.entity);
+        if folded.is_some_and(|folded| new_orders.iter().any(|order| *order <= folded)) {
+            return Err(too_late(&self.entity.entity_type));
+        }
         loop {
             let folded = head::fold(baseline.clone(), &mut all, &table.rules, runner);
             let deleted = || all.iter().any(|event| ends(event, &table.rules));
@@ -145,7 +151,7 @@ impl Touched<'_> {
                 all.extend(made.iter().map(Record::stored));
             } else {
                 self.look_again(role, claims)?;
-                (baseline, all) = Spi::connect_mut(|client| head::fold_of(client, &self.entity, None));
+                Folding { base: baseline, events: all, .. } = read(&self.entity);
             }
         }
     }
@@ -156,7 +162,7 @@ impl Touched<'_> {
         let ids = std::slice::from_ref(entity_id);
         self.row = row::lock(&self.table, tenant.as_deref(), ids, role, claims)?.remove(entity_id);
         let heads = Spi::connect(|client| head::heads(client, entity_type, tenant.as_deref(), ids));
-        self.head = self.head.max(heads.into_iter().flatten().next());
+        self.head = self.head.max(heads.into_iter().find_map(|head| head.last));
         Ok(())
     }
 
@@ -259,5 +265,9 @@ impl Record {
 /// Whether an event can end its entity.
 fn ends(event: &StoredEvent, rules: &Rules) -> bool {
     let custom = |rule: &Rule| matches!(rule, Rule::Delete | Rule::Custom { .. });
-    if event.captured { event.name == "deleted" } else { rules.get(&event.name).is_some_and(custom) }
+    if event.captured {
+        event.name == "deleted" || event.name == "erased"
+    } else {
+        rules.get(&event.name).is_some_and(custom)
+    }
 }

@@ -5,7 +5,9 @@ use pgrx::prelude::*;
 mod capture;
 mod ddl;
 mod edges;
+mod history;
 mod hostile;
+mod retention;
 mod roles;
 
 #[pg_schema]

@@ -57,6 +57,9 @@ pub enum ReadError {
     /// The cursor is of another history: the reader has to start anew.
     #[error("the cursor belongs to another history of the database")]
     Expired,
+    /// Retention has dropped events that the reader has not had: it has to start anew.
+    #[error("events behind the cursor have been dropped")]
+    Dropped,
     /// Not yet.
     #[error("{0}")]
     NotReady(&'static str),
@@ -134,6 +137,9 @@ impl Events {
             out.len() - first
         })
         .await?;
+        if cursor.is_some() && from < page.dropped {
+            return Err(ReadError::Dropped);
+        }
         let position = page.more.unwrap_or(upto);
         Ok((Cursor { epoch, position, offset: None }, page.more.is_some()))
     }

@@ -41,6 +41,8 @@ const MARKER: &str = "select pg_catalog.pg_logical_emit_message(true, 'headwater
 pub(super) enum Joined {
     /// SSE blocks without offset.
     Page(Bytes),
+    /// Retention has dropped what the reader would need.
+    Dropped,
     /// The table part is over.
     Log {
         /// To be delivered first.
@@ -97,6 +99,11 @@ async fn run(
                 blocks.len()
             })
             .await?;
+            if after < page.dropped {
+                transaction.rollback().await?;
+                let _ = sender.send(Ok(Joined::Dropped)).await; // a reader that left needs no answer
+                return Ok(());
+            }
             if !blocks.is_empty() && !hand_over(sender, blocks.freeze(), READER_PATIENCE).await {
                 tracing::debug!(%cursor, "a reader does not read; its join ends");
                 transaction.rollback().await?;

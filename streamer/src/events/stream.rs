@@ -21,6 +21,9 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// While the database does not answer; the client sees a comment meanwhile.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
+const RESTORED: &str = "the database was restored or promoted: read the entities anew, and send again what it lacks";
+const DROPPED: &str = "retention has dropped events that this reader has not had: read the entities anew";
+
 /// One reader.
 #[derive(Debug)]
 pub struct Stream {
@@ -84,7 +87,7 @@ impl Stream {
                 return self.expire();
             }
             if self.events.log.tip().epoch != Some(self.cursor.epoch) {
-                return self.reset();
+                return self.reset(RESTORED);
             }
             let blocks = match &mut self.place {
                 Place::Ring => self.read_ring().await,
@@ -185,6 +188,7 @@ impl Stream {
             .await
         };
         match page.await {
+            Ok(page) if after < page.dropped => Some(self.reset(DROPPED)),
             Ok(page) => {
                 self.cursor.position = page.more.unwrap_or(upto);
                 (!blocks.is_empty()).then(|| blocks.freeze())
@@ -203,6 +207,7 @@ impl Stream {
         };
         match joined {
             Some(Ok(Joined::Page(blocks))) => Some(blocks),
+            Some(Ok(Joined::Dropped)) => Some(self.reset(DROPPED)),
             Some(Ok(Joined::Log { missed, next })) => {
                 self.place = Place::Missed { left: missed.into(), next };
                 None
@@ -266,11 +271,15 @@ impl Stream {
     }
 
     /// The empty `id:` makes a browser forget the cursor, so that it does not come back with it.
-    fn reset(&mut self) -> Bytes {
+    fn reset(&mut self, reason: &str) -> Bytes {
         self.ended = true;
         let mut out = BytesMut::new();
-        let data = r#"{"code":"cursor_expired","reason":"the database was restored or promoted: read the entities anew, and send again what it lacks"}"#;
-        put(&mut out, format_args!("id:\nevent: headwater.reset\ndata: {data}\n\n"));
+        put(
+            &mut out,
+            format_args!(
+                "id:\nevent: headwater.reset\ndata: {{\"code\":\"cursor_expired\",\"reason\":\"{reason}\"}}\n\n"
+            ),
+        );
         out.freeze()
     }
 }

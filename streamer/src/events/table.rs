@@ -22,6 +22,8 @@ pub struct Page {
     pub last: Option<Position>,
     /// Set if there is more; then that is where to go on.
     pub more: Option<Position>,
+    /// Retention has dropped events up to here: a reader that was not there yet has missed some.
+    pub dropped: Position,
 }
 
 /// Planned anew each time with the values at hand, so that conditions that were not asked for fall away.
@@ -34,6 +36,8 @@ const PAGE: &str = "select position, id::text, tenant_id, entity_type, entity_id
        and ($7 or tenant_id is not distinct from $8 or (tenant_id is null and exists ( \
          select from headwater.entity e where e.entity_type = event.entity_type and e.tenant_column is null))) \
      order by position limit $3";
+
+const DROPPED: &str = "select dropped_position from headwater.meta";
 
 /// Reads events with `after < position <= upto`, at most `limit`. `take` gets each and answers how many bytes the page
 /// has by now.
@@ -64,20 +68,26 @@ pub(super) async fn page(
         (&everything, Type::BOOL),
         (&tenant, Type::TEXT),
     ];
-    // Rows are taken as they come in: the connection holds no more than its buffer.
-    let mut rows = pin!(client.query_typed_raw(PAGE, parameters).await?);
-    let mut page = Page { last: None, more: None };
-    let mut count = 0;
-    let mut full = false;
-    while let Some(row) = rows.try_next().await? {
-        if full {
-            page.more = page.last;
-            break;
+    let mut page = Page { last: None, more: None, dropped: Position(0) };
+    {
+        // Rows are taken as they come in: the connection holds no more than its buffer.
+        let mut rows = pin!(client.query_typed_raw(PAGE, parameters).await?);
+        let mut count = 0;
+        let mut full = false;
+        while let Some(row) = rows.try_next().await? {
+            if full {
+                page.more = page.last;
+                break;
+            }
+            let bytes = with_event(&row, &mut take)?;
+            page.last = Some(Position(row.try_get(0)?));
+            count += 1;
+            full = count == limit || bytes >= PAGE_BYTES;
         }
-        let bytes = with_event(&row, &mut take)?;
-        page.last = Some(Position(row.try_get(0)?));
-        count += 1;
-        full = count == limit || bytes >= PAGE_BYTES;
+    }
+    // After the rows: what was dropped before they were read shows here.
+    if let Some(row) = client.query_typed(DROPPED, &[]).await?.first() {
+        page.dropped = Position(row.try_get(0)?);
     }
     Ok(page)
 }

@@ -6,6 +6,7 @@ mod body;
 mod entities;
 mod health;
 mod host;
+mod openapi;
 mod problem;
 mod server;
 mod since;
@@ -14,6 +15,7 @@ mod stream;
 
 pub use server::{Limits, bind, serve};
 
+use crate::database::Database;
 use crate::events::Events;
 use crate::identity::Guard;
 use crate::ingest::Ingest;
@@ -42,6 +44,8 @@ pub struct App {
     pub events: Arc<Events>,
     /// For writers.
     pub ingest: Arc<Ingest>,
+    /// For what is asked of Postgres directly.
+    pub database: Database,
     /// The largest body, compressed and not.
     pub max_body_bytes: usize,
     /// How often an idle WebSocket is pinged.
@@ -72,6 +76,7 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
     let router = Router::new()
         .nest("/api/v1", api)
         .route("/health", get(health::get))
+        .route("/openapi.json", get(openapi::get))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(&method))
         // Bodies are read with a limit of our own, which can tell the limit.

@@ -109,6 +109,11 @@ impl From<ReadError> for Problem {
             ReadError::UnknownEntity => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_entity", "no enabled table is this entity")
             }
+            ReadError::Dropped => Self::new(
+                StatusCode::GONE,
+                "cursor_expired",
+                "events behind the cursor have been dropped by retention: start anew from a snapshot, and keep your own pending events",
+            ),
             ReadError::NotReady(why) => Self::unavailable(why),
             ReadError::Database(error) => error.into(),
         }

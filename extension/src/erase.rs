@@ -1,0 +1,105 @@
+//! `headwater.erase`: an entity is forgotten, but for a marker and a tombstone.
+
+use headwater_model::event::{Code, Reject};
+use pgrx::PgSqlErrorCode;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::Map;
+
+use crate::clock;
+use crate::head::Entity;
+use crate::ingest::apply::{self, Record, Source};
+use crate::ingest::{delete_row, lock_for_record};
+use crate::materialize::{enabled, instant};
+use crate::raise::raise;
+use crate::retention::changing_events;
+use crate::session;
+use crate::spi::run_once;
+
+#[pg_extern(sql = false)]
+fn erase(entity_type: &str, entity_id: &str) -> i64 {
+    let table = enabled(entity_type);
+    Spi::connect_mut(|client| {
+        run_once(client, "select headwater.require_owner($1::oid::regclass)", &[table.relid.into()]);
+    });
+    // From here on nobody else writes events of this entity; those who wait will find the marker.
+    let row = lock_for_record(&table, entity_id).unwrap_or_else(|reject| refuse(&reject));
+    let owner = row.map(|row| row.tenant);
+    let of_entity = || [entity_type.into(), entity_id.into()];
+    Spi::connect_mut(|client| {
+        run_once(
+            client,
+            "insert into headwater.erased (entity_type, entity_id, erased_by) values ($1, $2, headwater.caller())
+             on conflict do nothing",
+            &of_entity(),
+        );
+    });
+    if let Some(tenant) = owner.clone() {
+        let entity = Entity { entity_type: entity_type.to_owned(), entity_id: entity_id.to_owned(), tenant };
+        delete_row(&table, &entity, session::caller()).unwrap_or_else(|reject| refuse(&reject));
+    }
+    Spi::connect_mut(|client| {
+        let mut tenants = tenants(client, entity_type, entity_id);
+        if let Some(tenant) = owner.filter(|tenant| !tenants.contains(tenant)) {
+            tenants.push(tenant);
+        }
+        let emptied = changing_events(|| {
+            let sql = "update headwater.event set payload = '{}' where entity_type = $1 and entity_id = $2 and payload <> '{}'";
+            run_once(client, &format!("with emptied as ({sql} returning 1) select count(*) from emptied"), &of_entity())
+                .first()
+                .get_one::<i64>()
+        });
+        for sql in [
+            "delete from headwater.snapshot where entity_type = $1 and entity_id = $2",
+            "delete from headwater.receipt r using headwater.event e
+             where e.entity_type = $1 and e.entity_id = $2 and r.event_id = e.id and r.tenant_id is not distinct from e.tenant_id",
+            "delete from headwater.receipt where entity_type = $1 and entity_id = $2",
+            "delete from headwater.rejected_event where event->>'entity_type' = $1 and event->>'entity_id' = $2",
+        ] {
+            run_once(client, sql, &of_entity());
+        }
+        let occurred_at = run_once(
+            client,
+            "select max(occurred_at) from headwater.event where entity_type = $1 and entity_id = $2",
+            &of_entity(),
+        )
+        .first()
+        .get_one()
+        .expect("a timestamptz")
+        .map_or_else(clock::now, |last| clock::now().max(instant(last).plus(1)));
+        let tombstone = |tenant| Record {
+            id: clock::new_id(),
+            tenant,
+            entity_type: entity_type.to_owned(),
+            entity_id: entity_id.to_owned(),
+            event_type: format!("{entity_type}.erased"),
+            payload: Map::new(),
+            schema_version: table.schema_version,
+            occurred_at,
+            user_id: None,
+            client_id: None,
+            source: Source::Capture,
+            applies: true,
+        };
+        apply::record(client, &tenants.into_iter().map(tombstone).collect::<Vec<_>>());
+        emptied.expect("a count").unwrap_or(0)
+    })
+}
+
+/// Every tenant that has had the entity: each is told.
+fn tenants(client: &SpiClient<'_>, entity_type: &str, entity_id: &str) -> Vec<Option<String>> {
+    let sql = "select tenant_id from headwater.event where entity_type = $1 and entity_id = $2
+               union select tenant_id from headwater.snapshot where entity_type = $1 and entity_id = $2";
+    let rows = client.select(sql, None, &[entity_type.into(), entity_id.into()]).expect("the query is ours");
+    rows.map(|row| row.get(1).expect("a text")).collect()
+}
+
+fn refuse(reject: &Reject) -> ! {
+    let (code, hint) = match reject.code {
+        Code::Forbidden => {
+            (PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "A policy or a trigger of the table keeps the row.")
+        }
+        _ => (PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "entity_id is the row's key as headwater.event has it."),
+    };
+    raise(code, format!("cannot erase: {}", reject.reason), hint)
+}
