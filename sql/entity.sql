@@ -7,12 +7,12 @@ create table headwater.entity (
   excluded text[] not null default '{}',
   rules jsonb not null,
   schema_version int not null default 1,
-  upcasts jsonb not null default '{}',
-  horizon timestamptz,
   notification text,
   enabled boolean not null default true,
   backfilled boolean not null default false,
-  enabled_at timestamptz not null default pg_catalog.clock_timestamp()
+  enabled_at timestamptz not null default pg_catalog.clock_timestamp(),
+  upcasts jsonb not null default '{}',
+  horizon timestamptz
 );
 comment on table headwater.entity is 'The registry: which table is which entity, and how its events change it. Written by headwater.enable and headwater.disable.';
 comment on column headwater.entity.rules is 'Event names and their merge rules, in the long form.';

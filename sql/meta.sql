@@ -1,8 +1,8 @@
 create table headwater.meta (
   only_row boolean primary key default true check (only_row),
   epoch bigint not null default 1,
-  dropped_position bigint not null default 0,
-  created_at timestamptz not null default pg_catalog.clock_timestamp()
+  created_at timestamptz not null default pg_catalog.clock_timestamp(),
+  dropped_position bigint not null default 0
 );
 insert into headwater.meta default values;
 

@@ -23,6 +23,7 @@ grant execute on function
   headwater.enable(regclass, text, "any", text[], text, text, text[], text, boolean, boolean),
   headwater.disable(regclass),
   headwater.disable_all(),
+  headwater.begin_backfill(regclass), headwater.backfill_batch(regclass), headwater.end_backfill(regclass),
   headwater.upcast(text, int, jsonb),
   headwater.erase(text, text),
   headwater.min_horizon(), headwater.require_horizon(interval),
@@ -35,4 +36,4 @@ grant execute on function
   headwater.emit(text, text, jsonb, text, boolean, text, text, uuid, int)
   to headwater_admin;
 
-grant execute on procedure headwater.compact(text, interval), headwater.apply_retention(interval) to headwater_admin;
+grant execute on procedure headwater.backfill(regclass), headwater.compact(text, interval), headwater.apply_retention(interval) to headwater_admin;

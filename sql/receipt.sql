@@ -5,9 +5,9 @@ create table headwater.receipt (
   digest bytea not null,
   code text,
   reject jsonb,
+  recorded_at timestamptz not null default pg_catalog.clock_timestamp(),
   entity_type text,
   entity_id text,
-  recorded_at timestamptz not null default pg_catalog.clock_timestamp(),
   unique nulls not distinct (event_id, tenant_id)
 );
 create unique index receipt_idempotency_key on headwater.receipt (idempotency_key, tenant_id) nulls not distinct

@@ -57,7 +57,11 @@ extension_sql_file!("../../sql/enable.sql", name = "enable", requires = ["enable
 extension_sql_file!("../../sql/disable.sql", name = "disable", requires = ["enable"]);
 extension_sql_file!("../../sql/disable_all.sql", name = "disable_all", requires = ["disable"]);
 extension_sql_file!("../../sql/publish.sql", name = "publish", requires = ["disable_all"]);
-extension_sql_file!("../../sql/backfill.sql", name = "backfill", requires = ["publish"]);
+extension_sql_file!("../../sql/backfill_progress.sql", name = "backfill_progress", requires = ["publish"]);
+extension_sql_file!("../../sql/begin_backfill.sql", name = "begin_backfill", requires = ["backfill_progress"]);
+extension_sql_file!("../../sql/backfill_batch.sql", name = "backfill_batch", requires = ["begin_backfill"]);
+extension_sql_file!("../../sql/end_backfill.sql", name = "end_backfill", requires = ["backfill_batch"]);
+extension_sql_file!("../../sql/backfill.sql", name = "backfill", requires = ["end_backfill"]);
 extension_sql_file!("../../sql/syncable_tables.sql", name = "syncable_tables", requires = ["backfill"]);
 extension_sql_file!("../../sql/lift.sql", name = "lift", requires = ["syncable_tables"]);
 extension_sql_file!("../../sql/history.sql", name = "history", requires = ["lift"]);

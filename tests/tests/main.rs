@@ -1,6 +1,7 @@
 //! End-to-end tests, one module for each promise: what it is, the oracle that judges it, and how it is provoked.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backfill;
 mod batch;
 mod convergence;
 mod crash;
