@@ -8,6 +8,10 @@ declare
   progress headwater.backfill_progress;
 begin
   select * into progress from headwater.backfill_progress p where p.leaf = backfill_batch.leaf for update;
+  if progress.leaf is null then
+    raise exception 'no backfill of table % has begun', backfill_batch.leaf
+      using errcode = 'object_not_in_prerequisite_state', hint = 'call headwater.backfill(…) begins one, and goes on with it.';
+  end if;
   perform headwater.require_owner(progress.relation);
   execute format('lock table only %s in access share mode', progress.leaf);
   if progress.filenode <> pg_relation_filenode(progress.leaf) then

@@ -88,7 +88,8 @@ extension_sql_file!("../../sql/erase.sql", name = "erase", requires = ["apply_re
 extension_sql_file!("../../sql/type_schema.sql", name = "type_schema", requires = ["erase"]);
 extension_sql_file!("../../sql/openapi.sql", name = "openapi", requires = ["type_schema"]);
 extension_sql_file!("../../sql/check_snapshots.sql", name = "check_snapshots", requires = ["openapi"]);
-extension_sql_file!("../../sql/check.sql", name = "check", requires = ["check_snapshots"]);
+extension_sql_file!("../../sql/check_sequences.sql", name = "check_sequences", requires = ["check_snapshots"]);
+extension_sql_file!("../../sql/check.sql", name = "check", requires = ["check_sequences"]);
 extension_sql_file!("../../sql/follow_ddl.sql", name = "follow_ddl", requires = ["check"]);
 extension_sql_file!("../../sql/follow_drop.sql", name = "follow_drop", requires = ["follow_ddl"]);
 extension_sql_file!("../../sql/event_triggers.sql", name = "event_triggers", requires = ["follow_drop"]);

@@ -43,6 +43,7 @@ const STATES: &[&str] = &[
     "select jsonb_agg(to_jsonb(r) order by event_id) from headwater.receipt r",
     "select jsonb_agg(to_jsonb(r) order by id) from headwater.rejected_event r",
     "select jsonb_agg(to_jsonb(s) order by entity_type, entity_id) from headwater.snapshot s",
+    "select jsonb_agg(to_jsonb(x) order by entity_type, entity_id) from headwater.erased x",
     "select jsonb_agg(to_jsonb(m) - 'created_at') from headwater.meta m",
     "select jsonb_agg(to_jsonb(o) order by id) from orders o",
     "select jsonb_agg(headwater.materialize('order', id::text) order by id) from orders",

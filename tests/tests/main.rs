@@ -14,6 +14,7 @@ mod open_transaction;
 mod openapi;
 mod orders;
 mod pgbench;
+mod retention;
 mod stack;
 mod startup;
 mod stream;
