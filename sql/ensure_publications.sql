@@ -13,7 +13,12 @@ begin
     create publication headwater_events with (publish = 'insert');
   end if;
   if not exists (select from pg_publication where pubname = 'headwater_tables') then
-    create publication headwater_tables;
+    if current_setting('server_version_num')::int < 180000 then
+      create publication headwater_tables;
+    else
+      -- With replica identity full, Postgres 18 refuses to change rows whose generated columns are not published.
+      execute 'create publication headwater_tables with (publish_generated_columns = stored)';
+    end if;
   end if;
   if not exists (
     select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid

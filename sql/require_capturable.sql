@@ -35,6 +35,11 @@ begin
       using errcode = 'wrong_object_type', hint = 'Rows in it could change or be lost without an event. Make it an ordinary table, or detach it.';
   end if;
   select * into class from pg_class where oid = relation;
+  if exists (select from pg_attribute a where a.attrelid = relation and a.attgenerated = 'v' and not a.attisdropped) then
+    raise exception 'table % has a virtual generated column', relation
+      using errcode = 'wrong_object_type',
+            hint = 'Postgres refuses to change rows of published tables with such columns when their replica identity is full. Make it stored.';
+  end if;
   if class.relnamespace in ('pg_catalog'::regnamespace, 'headwater'::regnamespace) then
     raise exception 'table % belongs to the system', relation using errcode = 'insufficient_privilege';
   end if;
