@@ -7,6 +7,7 @@
 //! * [`log`]: the newest transactions in memory, each change framed once for all clients
 //! * [`watermark`]: up to which position nothing can appear any more
 //! * [`events`]: pages and streams of events; the exact joint between table and log
+//! * [`shape`]: rows of tables for clients of ElectricSQL's protocol
 //! * [`ingest`]: clients' batches into `headwater.ingest`
 //! * [`identity`]: who is calling
 //! * [`registry`]: which entities there are, and which of them tenants share
@@ -25,5 +26,6 @@ pub mod ingest;
 pub mod log;
 pub mod registry;
 pub mod run;
+pub mod shape;
 pub mod source;
 pub mod watermark;

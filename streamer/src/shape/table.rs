@@ -1,0 +1,259 @@
+//! What a table is to shapes: its identity and its columns as the catalog has them at one moment.
+//!
+//! Two equal values give the same rows the same text: whatever makes a client's copy wrong (a column that came, went, or
+//! was retyped; a table that was made anew or rewritten; partitions that came or went) makes them differ.
+
+use crate::error::Error;
+use std::hash::{Hash, Hasher};
+use tokio_postgres::types::Type;
+use tokio_postgres::{GenericClient, Row};
+
+/// A table at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TableSchema {
+    /// OID: a table that is dropped and made again is another one.
+    pub oid: u32,
+    /// Schema.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+    /// The columns that clients may know, in the table's order. Excluded ones are not among them.
+    pub columns: Vec<Column>,
+    /// The table and, if it is partitioned, everything below it: whose changes in the WAL are changes of this table.
+    pub members: Vec<Member>,
+    /// Columns that `headwater.enable` excluded: they do not exist for clients.
+    pub excluded: Vec<String>,
+    /// The column that says whose a row is, if the table is an entity's with tenants.
+    pub tenant_column: Option<String>,
+}
+
+/// A table whose changes count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// OID.
+    pub oid: u32,
+    /// Where its rows are stored; TRUNCATE and rewriting ALTERs change it.
+    pub storage: Option<u32>,
+    /// Whether the WAL has its whole old rows (REPLICA IDENTITY FULL).
+    pub full_identity: bool,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// OID of its type.
+    pub type_oid: u32,
+    /// Name of its type, as `int4`; of an array, the array type's name, as `_int4`.
+    pub type_name: String,
+    /// Type modifier, -1 for none.
+    pub type_mod: i32,
+    /// Declared dimensions; zero for what is no array.
+    pub dims: i32,
+    /// NOT NULL, or part of the primary key.
+    pub not_null: bool,
+    /// Place in the primary key, from zero.
+    pub pk_index: Option<usize>,
+    /// How its text is ordered and compared.
+    pub collation: Collation,
+    /// A generated column.
+    pub generated: bool,
+    /// The labels of an enum, in their order; of an array, those of its elements.
+    pub enum_labels: Vec<String>,
+    /// What a domain stands for in the end; the type itself if it is none.
+    pub base: TypeRef,
+    /// The type of an array's elements.
+    pub element: Option<TypeRef>,
+}
+
+/// A type by OID and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TypeRef {
+    /// OID.
+    pub oid: u32,
+    /// Name without schema, as `int4`.
+    pub name: String,
+}
+
+/// How text is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Collation {
+    /// The type has none.
+    None,
+    /// Byte by byte (`C`, `POSIX`, and those of UTF-8 by code point, which is the same).
+    Bytes,
+    /// A language's: equal means the same bytes, but the order is the operating system's or ICU's.
+    Language,
+    /// Different bytes may be equal.
+    Nondeterministic,
+}
+
+impl TableSchema {
+    /// The columns of the primary key, in its order; empty without one.
+    pub fn primary_key(&self) -> Vec<usize> {
+        let mut key: Vec<(usize, usize)> =
+            self.columns.iter().enumerate().filter_map(|(at, column)| Some((column.pk_index?, at))).collect();
+        key.sort_unstable();
+        key.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// The place of a column.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// `"schema"."table"` for SQL.
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", quote(&self.schema), quote(&self.name))
+    }
+
+    /// The same on every replica and after every restart, for the same table in the same state. Where rows are stored
+    /// and nullability are not part of it: VACUUM FULL moves them too, and a default matters to nobody's copy.
+    pub fn fingerprint(&self, hasher: &mut impl Hasher) {
+        (self.oid, &self.schema, &self.name, &self.excluded, &self.tenant_column).hash(hasher);
+        self.columns.len().hash(hasher);
+        for column in &self.columns {
+            (&column.name, column.type_oid, &column.type_name, column.type_mod, column.pk_index).hash(hasher);
+        }
+        self.members.len().hash(hasher);
+        for member in &self.members {
+            member.oid.hash(hasher);
+        }
+    }
+}
+
+/// An identifier for SQL.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// What a look into the catalog found.
+#[derive(Debug)]
+pub struct Found {
+    /// The table.
+    pub table: TableSchema,
+    /// Whether the publication has its changes.
+    pub published: bool,
+    /// Ordinary or partitioned, and logged: anything else cannot be a shape.
+    pub servable: bool,
+}
+
+/// One row for the table and its members. `$1` schema, `$2` name, `$3` publication.
+const TABLE: &str = "select c.oid, c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname <> 'headwater', \
+       exists (select from pg_catalog.pg_publication p where p.pubname = $3 and (p.puballtables \
+         or exists (select from pg_catalog.pg_publication_rel r where r.prpubid = p.oid and (r.prrelid = c.oid \
+            or r.prrelid in (select a.relid from pg_catalog.pg_partition_ancestors(c.oid) a))) \
+         or exists (select from pg_catalog.pg_publication_namespace s where s.pnpubid = p.oid and s.pnnspid = c.relnamespace))), \
+       m.oids, m.storages, m.identities \
+     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+     cross join lateral (select array_agg(t.oid order by t.oid) as oids, \
+         array_agg(pg_catalog.pg_relation_filenode(t.oid) order by t.oid) as storages, \
+         array_agg(t.relreplident = 'f' order by t.oid) as identities \
+       from pg_catalog.pg_class t where t.oid = c.oid or t.oid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p)) m \
+     where n.nspname = $1 and c.relname = $2";
+
+/// One row per column. `$1` OID of the table.
+const COLUMNS: &str = "with recursive bases as ( \
+       select t.oid as type, t.oid as base, t.typbasetype as next from pg_catalog.pg_type t \
+         where t.oid in (select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = $1) \
+       union all select b.type, t.oid, t.typbasetype from bases b join pg_catalog.pg_type t on t.oid = b.next where b.next <> 0) \
+     select a.attname::text, a.atttypid, t.typname::text, a.atttypmod, a.attndims::int4, \
+       a.attnotnull or coalesce(k.place, -1) >= 0, k.place, a.attgenerated <> '', \
+       case when a.attcollation = 0 then 'none' when not l.collisdeterministic then 'loose' \
+         when l.collname in ('C', 'POSIX') and l.collnamespace = 'pg_catalog'::regnamespace then 'bytes' \
+         when coalesce(nullif(l.collcollate, ''), case when l.collprovider = 'd' then d.datcollate::text end, '') \
+              in ('C', 'POSIX', 'C.UTF-8', 'C.utf8') \
+              and (l.collprovider = 'c' or (l.collprovider = 'd' and d.datlocprovider = 'c')) then 'bytes' \
+         else 'language' end, \
+       (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_catalog.pg_enum e where e.enumtypid in (u.oid, v.oid)), \
+       u.oid, u.typname::text, v.oid, v.typname::text \
+     from pg_catalog.pg_attribute a \
+       join pg_catalog.pg_type t on t.oid = a.atttypid \
+       join bases b on b.type = a.atttypid and b.next = 0 \
+       join pg_catalog.pg_type u on u.oid = b.base \
+       left join pg_catalog.pg_type v on v.oid = u.typelem and u.typsubscript = 'pg_catalog.array_subscript_handler'::regproc \
+       left join pg_catalog.pg_collation l on l.oid = a.attcollation \
+       join pg_catalog.pg_database d on d.datname = pg_catalog.current_database() \
+       left join lateral (select p.place::int4 - 1 as place from pg_catalog.pg_index i \
+           cross join lateral unnest(i.indkey::int2[]) with ordinality p (number, place) \
+           where i.indrelid = a.attrelid and i.indisprimary and p.number = a.attnum and p.place <= i.indnkeyatts) k on true \
+     where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped order by a.attnum";
+
+/// What `headwater.enable` says of a table. `$1` its OID.
+const ENTITY: &str =
+    "select e.excluded, e.tenant_column from headwater.entity e where e.relation = $1::oid::regclass and e.enabled";
+
+/// Reads a table; none if there is no such one. `registry`: whether the extension is there, whose registry knows
+/// excluded columns and tenants.
+pub async fn load(
+    client: &impl GenericClient,
+    schema: &str,
+    name: &str,
+    publication: &str,
+    registry: bool,
+) -> Result<Option<Found>, Error> {
+    let types = [Type::TEXT, Type::TEXT, Type::TEXT];
+    let statement = client.prepare_typed(TABLE, &types).await?;
+    let Some(row) = client.query_opt(&statement, &[&schema, &name, &publication]).await? else { return Ok(None) };
+    let oid: u32 = row.try_get(0)?;
+    let (excluded, tenant_column) = if registry {
+        let statement = client.prepare_typed(ENTITY, &[Type::OID]).await?;
+        match client.query_opt(&statement, &[&oid]).await? {
+            Some(entity) => (entity.try_get::<_, Vec<String>>(0)?, entity.try_get(1)?),
+            None => (Vec::new(), None),
+        }
+    } else {
+        (Vec::new(), None)
+    };
+    let statement = client.prepare_typed(COLUMNS, &[Type::OID]).await?;
+    let columns = client.query(&statement, &[&oid]).await?;
+    let columns = columns.iter().map(column).collect::<Result<Vec<Column>, Error>>()?;
+    let columns = columns.into_iter().filter(|column| !excluded.contains(&column.name)).collect();
+    let (oids, storages, identities): (Vec<u32>, Vec<Option<u32>>, Vec<bool>) =
+        (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let members = (oids.into_iter().zip(storages).zip(identities))
+        .map(|((oid, storage), full_identity)| Member { oid, storage, full_identity })
+        .collect();
+    let table = TableSchema {
+        oid,
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        columns,
+        members,
+        excluded,
+        tenant_column,
+    };
+    Ok(Some(Found { table, published: row.try_get(2)?, servable: row.try_get(1)? }))
+}
+
+fn column(row: &Row) -> Result<Column, Error> {
+    let place: Option<i32> = row.try_get(6)?;
+    let collation = match row.try_get(8)? {
+        "none" => Collation::None,
+        "bytes" => Collation::Bytes,
+        "loose" => Collation::Nondeterministic,
+        _ => Collation::Language,
+    };
+    let base = TypeRef { oid: row.try_get(10)?, name: row.try_get(11)? };
+    let element = match row.try_get(12)? {
+        Some(oid) => Some(TypeRef { oid, name: row.try_get(13)? }),
+        None => None,
+    };
+    let dims: i32 = row.try_get(4)?;
+    Ok(Column {
+        name: row.try_get(0)?,
+        type_oid: row.try_get(1)?,
+        type_name: row.try_get(2)?,
+        type_mod: row.try_get(3)?,
+        // `create table … as` and partitions may leave the count out.
+        dims: if element.is_some() { dims.max(1) } else { 0 },
+        not_null: row.try_get(5)?,
+        pk_index: place.and_then(|place| usize::try_from(place).ok()),
+        collation,
+        generated: row.try_get(7)?,
+        enum_labels: row.try_get::<_, Option<Vec<String>>>(9)?.unwrap_or_default(),
+        base,
+        element,
+    })
+}
