@@ -59,8 +59,8 @@ pub enum Message<'a> {
     },
     /// Tables emptied at once.
     Truncate {
-        /// How many tables. Their OIDs are read where they are needed.
-        relations: u32,
+        /// Which.
+        relations: Oids<'a>,
     },
     /// A logical message (`pg_logical_emit_message`).
     Logical {
@@ -80,8 +80,31 @@ pub struct Relation<'a> {
     pub schema: &'a str,
     /// Table.
     pub name: &'a str,
-    /// Names of the columns in the order of the cells of a [`Tuple`].
-    pub columns: Vec<&'a str>,
+    /// The columns in the order of the cells of a [`Tuple`].
+    pub columns: Vec<RelationColumn<'a>>,
+}
+
+/// A column of a published table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelationColumn<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// OID of its type.
+    pub type_oid: u32,
+    /// Type modifier, -1 for none.
+    pub type_mod: i32,
+}
+
+/// OIDs of tables, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oids<'a>(&'a [u8]);
+
+impl<'a> Oids<'a> {
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let (oids, _) = self.0.as_chunks::<4>();
+        oids.iter().map(|oid| u32::from_be_bytes(*oid))
+    }
 }
 
 /// The row before a change.
@@ -166,8 +189,8 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
         b'T' => {
             let relations = reader.u32()?;
             reader.skip(1)?; // CASCADE, RESTART IDENTITY
-            reader.skip(usize::try_from(relations).unwrap_or(usize::MAX).saturating_mul(4))?;
-            Message::Truncate { relations }
+            let oids = reader.bytes(usize::try_from(relations).unwrap_or(usize::MAX).saturating_mul(4))?;
+            Message::Truncate { relations: Oids(oids) }
         }
         b'M' => {
             let transactional = reader.u8()? & 1 == 1;
@@ -193,8 +216,8 @@ fn relation<'a>(reader: &mut Reader<'a>) -> Result<Relation<'a>, DecodeError> {
     let mut columns = Vec::with_capacity(count.min(reader.remaining() / 10));
     for _ in 0..count {
         reader.skip(1)?; // part of the key
-        columns.push(reader.text()?);
-        reader.skip(8)?; // type and its modifier
+        let name = reader.text()?;
+        columns.push(RelationColumn { name, type_oid: reader.u32()?, type_mod: reader.i32()? });
     }
     Ok(Relation { oid, schema, name, columns })
 }

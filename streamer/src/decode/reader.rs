@@ -48,6 +48,10 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
+    pub(super) fn i32(&mut self) -> Result<i32, DecodeError> {
+        self.array().map(i32::from_be_bytes)
+    }
+
     pub(super) fn lsn(&mut self) -> Result<Lsn, DecodeError> {
         self.array().map(u64::from_be_bytes).map(Lsn)
     }

@@ -39,7 +39,11 @@ fn control_messages() {
         Ok(Message::Logical { transactional: true, prefix: "p" }),
     );
     check(&cat(&[b"M\0", &lsn(1), b"p\0", &[0, 0, 0, 0]]), Ok(Message::Logical { transactional: false, prefix: "p" }));
-    check(&[b'T', 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 2], Ok(Message::Truncate { relations: 2 }));
+    check(
+        &[b'T', 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 2],
+        Ok(Message::Truncate { relations: Oids(&[0, 0, 0, 1, 0, 0, 0, 2]) }),
+    );
+    assert!(Oids(&[0, 0, 0, 1, 0, 0, 1, 2]).iter().eq([1, 258]));
     check(&[b'T', 255, 255, 255, 255, 0, 1], Err(DecodeError::CutOff));
     check(&cat(&[b"C\0", &lsn(9), &lsn(40), &lsn(0), b"!"]), Err(DecodeError::TooLong(1)));
     check(b"", Err(DecodeError::CutOff));
@@ -61,7 +65,9 @@ fn relations() {
         b"id\0",
         &[0, 0, 11, 134, 255, 255, 255, 255],
     ]);
-    let expected = Relation { oid: 16_385, schema: "headwater", name: "event", columns: vec!["position", "id"] };
+    let column = |name, type_oid| RelationColumn { name, type_oid, type_mod: -1 };
+    let columns = vec![column("position", 20), column("id", 2950)];
+    let expected = Relation { oid: 16_385, schema: "headwater", name: "event", columns };
     assert_eq!(decode(&bytes), Ok(Message::Relation(expected)));
     // A count far beyond what follows asks for no memory and is refused.
     assert_eq!(decode(b"R\0\0\0\x01a\0b\0d\xff\xff"), Err(DecodeError::CutOff));

@@ -7,6 +7,8 @@ use super::{DecodeError, reader::Reader};
 pub struct Tuple<'a> {
     count: u16,
     cells: &'a [u8],
+    /// Whether one of the cells is [`Cell::Unchanged`].
+    partial: bool,
 }
 
 /// One column's value.
@@ -26,11 +28,39 @@ impl<'a> Tuple<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let count = reader.u16()?;
         let all = reader.rest();
+        let mut partial = false;
         for _ in 0..count {
-            read_cell(reader)?;
+            partial |= read_cell(reader)? == Cell::Unchanged;
         }
         let (cells, _) = all.split_at(all.len() - reader.remaining());
-        Ok(Self { count, cells })
+        Ok(Self { count, cells, partial })
+    }
+
+    /// A row that was kept as [`Tuple::bytes`]; `columns` as many as it had.
+    pub fn kept(columns: usize, cells: &'a [u8]) -> Self {
+        Self { count: u16::try_from(columns).unwrap_or(u16::MAX), cells, partial: false }
+    }
+
+    /// The cells as they stand on the wire.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.cells
+    }
+
+    /// Whether values are missing that the update did not touch.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Appends the cells as they stand on the wire; what is missing is taken from the row before.
+    pub fn write_whole(&self, old: &Tuple<'_>, out: &mut Vec<u8>) {
+        for (new, old) in self.cells().zip(old.cells()) {
+            match if new == Cell::Unchanged { old } else { new } {
+                Cell::Null => out.push(b'n'),
+                Cell::Unchanged => out.push(b'u'),
+                Cell::Text(text) => write_value(b't', text, out),
+                Cell::Binary(value) => write_value(b'b', value, out),
+            }
+        }
     }
 
     /// The cells from first to last.
@@ -48,6 +78,13 @@ impl<'a> Tuple<'a> {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+fn write_value(kind: u8, value: &[u8], out: &mut Vec<u8>) {
+    out.push(kind);
+    // It came with a length of four bytes.
+    out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(value);
 }
 
 fn read_cell<'a>(reader: &mut Reader<'a>) -> Result<Cell<'a>, DecodeError> {

@@ -1,9 +1,10 @@
-//! From pgoutput messages to transactions: counts the ops, frames the events, keeps no more than the ring could hold.
+//! From pgoutput messages to transactions: counts the ops, frames the events, keeps the rows, no more than the ring could hold.
 
 use super::frame::EventRow;
 use super::ring::Watermark;
+use super::rows::Collector;
 use super::transaction::{Event, Transaction};
-use crate::decode::{Cell, Message, Relation, Tuple};
+use crate::decode::{Cell, Message, Relation, RelationColumn, Tuple};
 use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Lsn, Offset, Position};
 use std::collections::{HashMap, HashSet};
@@ -26,6 +27,7 @@ pub struct Assembler {
     limit_bytes: usize,
     /// By OID; only the event table has columns here.
     event_tables: HashMap<u32, EventColumns>,
+    rows: Collector,
     open: Option<Open>,
     watermark: Position,
     chunk: BytesMut,
@@ -65,6 +67,7 @@ impl Assembler {
             epoch,
             limit_bytes,
             event_tables: HashMap::new(),
+            rows: Collector::default(),
             open: None,
             watermark: Position(0),
             chunk: BytesMut::new(),
@@ -85,6 +88,7 @@ impl Assembler {
                     self.watermark = self.watermark.max(watermark.position);
                 }
                 let (xid, commit) = (*xid, *commit);
+                self.rows.clear();
                 self.open = Some(Open {
                     xid,
                     commit,
@@ -98,6 +102,7 @@ impl Assembler {
             Message::Commit { end, .. } => {
                 let open = self.open.take().ok_or(AssembleError::Outside("a commit"))?;
                 let Open { xid, commit, oversize, registry, events, .. } = open;
+                let (rows, touched, described) = self.rows.take();
                 return Ok(Some(Transaction {
                     xid,
                     commit,
@@ -106,6 +111,9 @@ impl Assembler {
                     oversize,
                     registry,
                     events,
+                    rows,
+                    touched,
+                    described,
                 }));
             }
             Message::Relation(relation) => self.learn(relation)?,
@@ -113,11 +121,24 @@ impl Assembler {
                 let op = self.count("an insert")?;
                 if self.event_tables.contains_key(relation) {
                     self.event(*relation, op, new)?;
+                } else {
+                    self.row(*relation, op, |rows| rows.insert(*relation, op, new));
                 }
             }
-            Message::Update { .. } => drop(self.count("an update")?),
-            Message::Delete { .. } => drop(self.count("a delete")?),
-            Message::Truncate { .. } => drop(self.count("a truncate")?),
+            Message::Update { relation, old, new } => {
+                let op = self.count("an update")?;
+                self.row(*relation, op, |rows| rows.update(*relation, op, old.as_ref(), new));
+            }
+            Message::Delete { relation, old } => {
+                let op = self.count("a delete")?;
+                self.row(*relation, op, |rows| rows.delete(*relation, op, old));
+            }
+            Message::Truncate { relations } => {
+                let op = self.count("a truncate")?;
+                for relation in relations.iter() {
+                    self.row(relation, op, |rows| rows.truncate(relation, op));
+                }
+            }
             Message::Logical { transactional: true, prefix } => {
                 self.count("a transactional message")?;
                 if let Some(open) = self.open.as_mut().filter(|_| *prefix == REGISTRY_MESSAGE) {
@@ -139,10 +160,25 @@ impl Assembler {
     fn learn(&mut self, relation: &Relation<'_>) -> Result<(), AssembleError> {
         if relation.schema == "headwater" && relation.name == "event" {
             self.event_tables.insert(relation.oid, EventColumns::new(&relation.columns)?);
+            self.rows.forget(relation.oid);
         } else {
             self.event_tables.remove(&relation.oid);
+            self.rows.learn(relation);
         }
         Ok(())
+    }
+
+    fn row(&mut self, relation: u32, op: u64, keep: impl FnOnce(&mut Collector)) {
+        let Some(open) = self.open.as_mut().filter(|_| self.rows.knows(relation)) else { return };
+        if open.oversize {
+            return self.rows.touch(relation, op);
+        }
+        keep(&mut self.rows);
+        if open.bytes + self.rows.bytes() > self.limit_bytes {
+            open.oversize = true;
+            open.events = Vec::new();
+            self.rows.give_up();
+        }
     }
 
     fn event(&mut self, relation: u32, op: u64, tuple: &Tuple<'_>) -> Result<(), AssembleError> {
@@ -162,9 +198,10 @@ impl Assembler {
         let tenant = row.tenant_id.map(|tenant| self.tenants.share(tenant));
         let event = Event { op, entity_type, tenant, block: self.chunk.split().freeze(), id_length };
         open.bytes += event.bytes();
-        if open.bytes > self.limit_bytes {
+        if open.bytes + self.rows.bytes() > self.limit_bytes {
             open.oversize = true;
             open.events = Vec::new();
+            self.rows.give_up();
         } else {
             open.events.push(event);
         }
@@ -214,11 +251,11 @@ const NAMES: [&str; 14] = [
 ];
 
 impl EventColumns {
-    fn new(columns: &[&str]) -> Result<Self, AssembleError> {
-        if let Some(missing) = NAMES.into_iter().find(|name| !columns.contains(name)) {
+    fn new(columns: &[RelationColumn<'_>]) -> Result<Self, AssembleError> {
+        if let Some(missing) = NAMES.into_iter().find(|name| columns.iter().all(|column| column.name != *name)) {
             return Err(AssembleError::Column(missing));
         }
-        let fields = columns.iter().map(|column| NAMES.iter().position(|name| name == column)).collect();
+        let fields = columns.iter().map(|column| NAMES.iter().position(|name| *name == column.name)).collect();
         Ok(Self { fields })
     }
 

@@ -1,10 +1,12 @@
 //! The log: the newest transactions in memory, shared by every reader. Filled by a source, and does not know which.
 //!
-//! A change is framed once, when it arrives; readers hold a place in the ring, never a queue.
+//! An event is framed once, when it arrives; a row change is kept as it came. Readers hold a place in the ring, never a
+//! queue.
 
 mod assembler;
 mod frame;
 mod ring;
+mod rows;
 mod snapshot;
 mod timestamp;
 mod transaction;
@@ -12,6 +14,7 @@ mod transaction;
 pub use assembler::{AssembleError, Assembler};
 pub use frame::{EventRow, put};
 pub use ring::{Limits, Watermark};
+pub use rows::{RowChange, RowKind, Rows, Table, TableColumn};
 pub use snapshot::{InvalidSnapshot, Snapshot};
 pub use timestamp::write_rfc3339;
 pub use transaction::{Event, Transaction};
@@ -23,6 +26,9 @@ use tokio::sync::watch;
 
 /// Readers copy at most this many events under the lock, so that the writer is never kept waiting.
 const EVENTS_PER_READ: usize = 4096;
+
+/// The same for transactions that a shape's reader looks at.
+const TRANSACTIONS_PER_READ: usize = 16_384;
 
 /// Idle readers are woken when the ring's start has moved by this part of its length, so that they keep their place.
 const REFRESH_PART: u64 = 4;
@@ -74,13 +80,34 @@ pub enum Read {
     },
 }
 
+/// How a read of row changes ended.
+#[derive(Debug)]
+pub enum RowsRead {
+    /// The log follows another history by now.
+    Foreign,
+    /// The ring does not reach back that far.
+    Behind,
+    /// What there is.
+    Found {
+        /// Transactions that changed one of the tables, oldest first. The first one may have changes that are not
+        /// behind the place asked for.
+        transactions: Vec<Arc<Transaction>>,
+        /// Everything committed before it has been looked at.
+        upto: Lsn,
+        /// The head at that time: there is more if it is larger.
+        head: Lsn,
+    },
+}
+
 /// The shared log.
 #[derive(Debug)]
 pub struct Log {
     limits: Limits,
     state: RwLock<State>,
-    /// Counts what readers should wake up for.
+    /// Counts what readers of events should wake up for.
     arrivals: watch::Sender<u64>,
+    /// Counts arrivals of row changes.
+    row_arrivals: watch::Sender<u64>,
     head: watch::Sender<Lsn>,
     feed: watch::Sender<Feed>,
     watermark: watch::Sender<Option<Watermark>>,
@@ -102,6 +129,7 @@ impl Log {
             limits,
             state: RwLock::new(State { epoch: None, ring, woken_at_start: Lsn(0) }),
             arrivals: watch::Sender::new(0),
+            row_arrivals: watch::Sender::new(0),
             head: watch::Sender::new(Lsn(0)),
             feed: watch::Sender::new(Feed::Starting),
             watermark: watch::Sender::new(None),
@@ -136,6 +164,7 @@ impl Log {
         drop(state);
         self.head.send_replace(head);
         self.wake();
+        self.wake_for_rows();
         head
     }
 
@@ -143,6 +172,7 @@ impl Log {
     pub fn append(&self, transactions: Vec<Transaction>, head: Lsn) {
         let mut state = self.write();
         let arrived = transactions.iter().any(|transaction| !transaction.events.is_empty());
+        let rows = transactions.iter().any(|transaction| !transaction.touched.is_empty());
         for transaction in transactions {
             state.ring.append(transaction);
         }
@@ -156,6 +186,9 @@ impl Log {
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
         if arrived || moved_far {
             self.wake();
+        }
+        if rows {
+            self.wake_for_rows();
         }
     }
 
@@ -182,6 +215,39 @@ impl Log {
         }
         let head = state.ring.head();
         Read::CaughtUp { next: next.max(Offset::just_before(head)), watermark: state.ring.watermark_at(head) }
+    }
+
+    /// The transactions behind `after` that changed one of `tables` (OIDs, ascending), at most about `bytes` of them.
+    pub fn rows(&self, epoch: Epoch, tables: &[u32], after: Offset, bytes: usize) -> RowsRead {
+        let state = self.read_state();
+        if state.epoch != Some(epoch) {
+            return RowsRead::Foreign;
+        }
+        if !state.ring.holds_of(tables, after) {
+            return RowsRead::Behind;
+        }
+        let head = state.ring.head();
+        let (mut transactions, mut found, mut upto) = (Vec::new(), 0, head);
+        if state.ring.last_change(tables).is_none_or(|last| last <= after) {
+            return RowsRead::Found { transactions, upto, head };
+        }
+        for (count, transaction) in state.ring.transactions_after(after).enumerate() {
+            if count == TRANSACTIONS_PER_READ || found >= bytes {
+                upto = transaction.commit;
+                break;
+            }
+            if transaction.touches(tables) {
+                found += transaction.rows.bytes();
+                transactions.push(Arc::clone(transaction));
+            }
+        }
+        RowsRead::Found { transactions, upto, head }
+    }
+
+    /// Whether everything behind `after` that concerns these tables is in the ring.
+    pub fn holds_rows(&self, epoch: Epoch, tables: &[u32], after: Offset) -> bool {
+        let state = self.read_state();
+        state.epoch == Some(epoch) && state.ring.holds_of(tables, after)
     }
 
     /// Keeps in mind what leaves the ring until the pin is dropped; taken before a snapshot that is to be joined.
@@ -232,6 +298,11 @@ impl Log {
         self.arrivals.subscribe()
     }
 
+    /// Changes whenever there are new row changes.
+    pub fn row_arrivals(&self) -> watch::Receiver<u64> {
+        self.row_arrivals.subscribe()
+    }
+
     /// The head.
     pub fn head(&self) -> watch::Receiver<Lsn> {
         self.head.subscribe()
@@ -259,6 +330,10 @@ impl Log {
 
     fn wake(&self) {
         self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn wake_for_rows(&self) {
+        self.row_arrivals.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     // A panic under the lock leaves whole transactions or none: the ring stays usable.

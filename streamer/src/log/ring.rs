@@ -1,7 +1,7 @@
 //! The ring: the newest transactions, bounded by WAL distance and by bytes. No locks, no I/O.
 //!
 //! Invariants:
-//! 1. Every published transaction with `start <= commit < head` that has events is here.
+//! 1. Every published transaction with `start <= commit < head` that has events or row changes is here.
 //! 2. `start` and `confirmed` never fall, `confirmed <= start <= head`.
 //! 3. A transaction that left before a snapshot was known to see it is remembered in `unseen` (and the slot's
 //!    confirmed position stays behind it): with synchronous replication a commit can be in the WAL long before it is
@@ -10,7 +10,7 @@
 use super::snapshot::Snapshot;
 use super::transaction::{Event, Transaction};
 use headwater_model::cursor::{Lsn, Offset, Position};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Older watermarks serve a stream that lags behind the SQL answer by a few markers; 16 are four seconds.
@@ -54,6 +54,10 @@ pub(super) struct Ring {
     pins: BTreeMap<u64, Lsn>,
     next_pin: u64,
     watermarks: VecDeque<Watermark>,
+    /// From here on `touched` knows everything, also what has left the ring.
+    touched_from: Lsn,
+    /// The last change of each published table, by OID.
+    touched: HashMap<u32, Offset>,
 }
 
 impl Ring {
@@ -69,6 +73,8 @@ impl Ring {
             pins: BTreeMap::new(),
             next_pin: 0,
             watermarks: VecDeque::new(),
+            touched_from: start,
+            touched: HashMap::new(),
         }
     }
 
@@ -94,12 +100,15 @@ impl Ring {
             return; // sent again after a reconnection
         }
         let end = transaction.end;
+        for (table, op) in &transaction.touched {
+            self.touched.insert(*table, Offset { lsn: transaction.commit, op: *op });
+        }
         if transaction.oversize {
             // It takes everything before it along: whoever has not read that yet goes to the table anyway.
             self.evict(usize::MAX);
             self.remember(transaction.commit, transaction.xid);
             self.start = end;
-        } else if !transaction.events.is_empty() {
+        } else if !transaction.is_empty() {
             self.bytes += transaction.bytes();
             self.transactions.push_back(Arc::new(transaction));
         }
@@ -190,6 +199,22 @@ impl Ring {
     /// Whether everything behind `offset` is here.
     pub(super) fn holds(&self, offset: Offset) -> bool {
         offset >= Offset::just_before(self.start)
+    }
+
+    /// The last change of any of these tables, as far back as is known.
+    pub(super) fn last_change(&self, tables: &[u32]) -> Option<Offset> {
+        tables.iter().filter_map(|table| self.touched.get(table)).max().copied()
+    }
+
+    /// Whether everything behind `offset` that concerns these tables is here: what has left the ring was others'.
+    pub(super) fn holds_of(&self, tables: &[u32], offset: Offset) -> bool {
+        let known = offset >= Offset::just_before(self.touched_from);
+        self.holds(offset) || (known && self.last_change(tables).is_none_or(|last| last <= offset))
+    }
+
+    /// The transactions that may have something behind `offset`, oldest first.
+    pub(super) fn transactions_after(&self, offset: Offset) -> impl Iterator<Item = &Arc<Transaction>> {
+        self.transactions.iter().skip(self.index(offset.lsn))
     }
 
     /// What follows `offset`, oldest first.

@@ -1,5 +1,6 @@
-//! A committed transaction in the ring: its events, each framed once for all clients.
+//! A committed transaction in the ring: its events, each framed once for all clients, and its row changes.
 
+use super::rows::Rows;
 use bytes::{BufMut, Bytes, BytesMut};
 use headwater_model::cursor::{Cursor, Epoch, Lsn, Offset, Position};
 use std::sync::Arc;
@@ -18,18 +19,34 @@ pub struct Transaction {
     pub end: Lsn,
     /// The watermark in force at `commit`; the shared `id:` lines carry it.
     pub watermark: Position,
-    /// Whether it was larger than the ring; then `events` is empty, and they are in the table only.
+    /// Whether it was larger than the ring; then `events` and `rows` are empty, and they are in the tables only.
     pub oversize: bool,
     /// Whether it changed the registry or the epoch.
     pub registry: bool,
     /// Its events, ascending in `op`.
     pub events: Vec<Event>,
+    /// Its changes of rows of published tables.
+    pub rows: Rows,
+    /// The published tables with changes, by OID, and the op of the last one in each; of an oversize one, too.
+    pub touched: Box<[(u32, u64)]>,
+    /// Whether a table was described since the transaction before: it is new to this connection, or different.
+    pub described: bool,
 }
 
 impl Transaction {
     /// Roughly how much memory it takes.
     pub fn bytes(&self) -> usize {
-        self.events.iter().map(Event::bytes).sum()
+        self.events.iter().map(Event::bytes).sum::<usize>() + self.rows.bytes() + size_of_val(&*self.touched)
+    }
+
+    /// Whether it has anything for anybody.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.rows.is_empty()
+    }
+
+    /// Whether it changed one of these tables; `tables` in ascending order.
+    pub fn touches(&self, tables: &[u32]) -> bool {
+        self.touched.iter().any(|(table, _)| tables.binary_search(table).is_ok())
     }
 
     /// The offset of one of its events.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decode::decode;
+use crate::log::{RowChange, Rows};
 
 fn cstr(text: &str) -> Vec<u8> {
     [text.as_bytes(), b"\0"].concat()
@@ -121,4 +122,110 @@ fn nonsense_is_an_error() {
     ] {
         assert!(assemble(1 << 20, &messages, None).is_err());
     }
+}
+
+/// A row on the wire: `None` null, `Some("=")` unchanged, else text.
+fn cells(values: &[Option<&str>]) -> Vec<u8> {
+    let mut bytes = u16::try_from(values.len()).expect("few").to_be_bytes().to_vec();
+    for value in values {
+        match value {
+            None => bytes.push(b'n'),
+            Some("=") => bytes.push(b'u'),
+            Some(text) => {
+                bytes.push(b't');
+                bytes.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+                bytes.extend(text.as_bytes());
+            }
+        }
+    }
+    bytes
+}
+
+fn change(kind: u8, oid: u32, rows: &[(u8, &[Option<&str>])]) -> Vec<u8> {
+    let mut bytes = [[kind].as_slice(), &oid.to_be_bytes()].concat();
+    for (kind, values) in rows {
+        bytes.push(*kind);
+        bytes.extend(cells(values));
+    }
+    bytes
+}
+
+fn seen(rows: &Rows, after: Option<u64>) -> Vec<String> {
+    let text = |tuple: Option<Tuple<'_>>| {
+        let cell = |cell| match cell {
+            Cell::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            other => format!("{other:?}"),
+        };
+        tuple.map(|tuple| tuple.cells().map(cell).collect::<Vec<_>>().join(","))
+    };
+    let line = |change: RowChange<'_>| {
+        let (old, new) = (text(change.old).unwrap_or_default(), text(change.new).unwrap_or_default());
+        format!("{} {:?} {} {old}>{new}", change.op, change.kind, change.table.oid)
+    };
+    rows.after(after).map(line).collect()
+}
+
+#[test]
+fn rows_are_kept_whole() {
+    let truncate = [b"T".as_slice(), &[0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 0, 0, 9]].concat();
+    let messages = [
+        begin(80),
+        relation(2, "other", &["a", "b"]),
+        change(b'I', 2, &[(b'N', &[Some("1"), None])]),
+        event_of_unpublished(),
+        change(b'U', 2, &[(b'O', &[Some("1"), Some("long")]), (b'N', &[Some("2"), Some("=")])]),
+        change(b'U', 2, &[(b'N', &[Some("2"), Some("x")])]),
+        change(b'U', 2, &[(b'K', &[Some("2"), None]), (b'N', &[Some("3"), Some("x")])]),
+        change(b'D', 2, &[(b'O', &[Some("3"), Some("x")])]),
+        change(b'D', 2, &[(b'K', &[Some("3"), None])]),
+        truncate,
+        commit(80, 96),
+        begin(104),
+        commit(104, 112),
+    ];
+    let transactions = assemble(1 << 20, &messages, None).expect("they are well formed");
+    let all = [
+        "0 Insert 2 >1,Null",
+        "4 Update 2 1,long>2,long",
+        "6 Untold 2 >",
+        "8 Untold 2 >",
+        "10 Delete 2 3,x>",
+        "12 Untold 2 >",
+        "14 Truncate 2 >",
+    ];
+    assert_eq!(seen(&transactions[0].rows, None), all);
+    assert_eq!(seen(&transactions[0].rows, Some(4)), all[2..]);
+    assert_eq!(seen(&transactions[0].rows, Some(5)), all[2..]);
+    assert_eq!(*transactions[0].touched, [(2, 14)]);
+    assert!(transactions[0].described && !transactions[1].described);
+    assert!(transactions[1].is_empty() && transactions[1].touched.is_empty());
+}
+
+/// A change of a table that was never described: none of ours, but it has a number.
+fn event_of_unpublished() -> Vec<u8> {
+    change(b'I', 77, &[(b'N', &[Some("1")])])
+}
+
+#[test]
+fn of_a_transaction_larger_than_the_ring_it_is_known_what_it_touched() {
+    let long = "x".repeat(100);
+    let row: &[Option<&str>] = &[Some(&long)];
+    let messages = [
+        begin(80),
+        relation(2, "other", &["a"]),
+        relation(3, "third", &["a"]),
+        change(b'I', 2, &[(b'N', row)]),
+        change(b'I', 2, &[(b'N', row)]),
+        change(b'I', 2, &[(b'N', row)]),
+        change(b'I', 3, &[(b'N', row)]),
+        commit(80, 96),
+        begin(104),
+        change(b'I', 3, &[(b'N', row)]),
+        commit(104, 112),
+    ];
+    let transactions = assemble(300, &messages, None).expect("they are well formed");
+    assert!(transactions[0].oversize && transactions[0].rows.is_empty());
+    assert_eq!(*transactions[0].touched, [(2, 4), (3, 6)]);
+    assert!(!transactions[1].oversize);
+    assert_eq!(seen(&transactions[1].rows, None), [format!("0 Insert 3 >{long}")]);
 }

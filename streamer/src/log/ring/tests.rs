@@ -1,6 +1,7 @@
 //! The ring against a model that forgets nothing.
 
 use super::*;
+use crate::log::Rows;
 use bytes::Bytes;
 use headwater_model::cursor::Lsn;
 use proptest::prelude::*;
@@ -22,6 +23,9 @@ fn transaction(xid: u32, commit: u64, end: u64, events: usize) -> Transaction {
         oversize: false,
         registry: false,
         events,
+        rows: Rows::default(),
+        touched: Box::default(),
+        described: false,
     }
 }
 
@@ -166,4 +170,26 @@ proptest! {
             prop_assert!(every.iter().filter(|offset| offset.lsn >= ring.start()).all(|offset| offset.lsn >= ring.confirmed()));
         }
     }
+}
+
+#[test]
+fn a_table_that_nobody_changed_is_held_however_old_the_place() {
+    let touched = |transaction: Transaction, table: u32| Transaction { touched: [(table, 0)].into(), ..transaction };
+    let mut ring = ring(200, 1 << 20);
+    ring.append(touched(transaction(1, 88, 96, 1), 5));
+    ring.append(touched(transaction(2, 104, 112, 1), 6)); // 1 leaves
+    ring.append(Transaction { oversize: true, ..touched(transaction(3, 120, 128, 0), 7) });
+    let at = |lsn: u64| Offset { lsn: Lsn(lsn), op: 0 };
+    let check = |tables: &[u32], lsn: u64, expected: bool| {
+        assert_eq!(ring.holds_of(tables, at(lsn)), expected, "{tables:?} {lsn}");
+    };
+    check(&[5], 87, false);
+    check(&[5], 88, true);
+    check(&[6], 88, false);
+    check(&[5, 6], 88, false);
+    check(&[5, 6], 104, true);
+    check(&[7], 104, false);
+    check(&[8], 79, true);
+    check(&[8], 78, false); // from before the first start: nobody knows
+    check(&[7], 127, true);
 }
