@@ -1,11 +1,11 @@
 //! Flags and environment. Every flag has a variable; the help is meant to be read.
 #![expect(clippy::doc_markdown, reason = "the doc comments are the help text of a terminal")]
 
+use crate::database::Target;
 use crate::error::Error;
 use crate::identity::{Guard, Jwks, Keys, Secret, Tokens};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::time::Duration;
-use tokio_postgres::config::Config as PostgresConfig;
 
 /// Event-sourced sync for Postgres.
 #[derive(Debug, Parser)]
@@ -34,9 +34,14 @@ pub enum Command {
 /// Flags of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct Serve {
-    /// postgres://role:password@host:5432/database [env: also DATABASE_URL]
+    /// postgres://role:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/to/ca.pem [env: also DATABASE_URL]
     #[arg(long, env = "HEADWATER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+
+    /// PEM file with the authorities that may vouch for Postgres' certificate, if the URL has no sslrootcert; turns
+    /// sslmode=verify-full on unless the URL has another [env: also ELECTRIC_DATABASE_CA_CERTIFICATE_FILE]
+    #[arg(long, env = "HEADWATER_DATABASE_CA_FILE", value_name = "FILE")]
+    pub database_ca_file: Option<String>,
 
     /// Address to listen on [default: 127.0.0.1 with --insecure, else 0.0.0.0]
     #[arg(long, env = "HEADWATER_LISTEN", value_name = "HOST")]
@@ -190,26 +195,21 @@ impl Serve {
     }
 
     /// The database, from `--database-url` or `DATABASE_URL`.
-    pub fn postgres(&self) -> Result<PostgresConfig, Error> {
-        let remedy = "pass --database-url postgres://role:password@host:5432/database (or set DATABASE_URL)";
-        let url =
-            self.database_url.clone().or_else(|| std::env::var("DATABASE_URL").ok()).filter(|url| !url.is_empty());
-        let url = url.ok_or_else(|| Error::setup("there is no database URL", remedy))?;
-        // The URL itself may hold a password: it is never printed.
-        let mut config: PostgresConfig = url.parse().map_err(|error: tokio_postgres::Error| {
-            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            Error::setup(format!("the database URL cannot be read: {reason}"), remedy)
+    pub fn postgres(&self) -> Result<Target, Error> {
+        let given = |own: &Option<String>, variable: &str| {
+            own.clone()
+                .filter(|text| !text.is_empty())
+                .or_else(|| std::env::var(variable).ok())
+                .filter(|text| !text.is_empty())
+        };
+        let url = given(&self.database_url, "DATABASE_URL").ok_or_else(|| {
+            Error::setup(
+                "there is no database URL",
+                "pass --database-url postgres://role:password@host:5432/database (or set DATABASE_URL)",
+            )
         })?;
-        if config.get_user().is_none() {
-            return Err(Error::setup("the database URL names no role", remedy));
-        }
-        if config.get_hosts().is_empty() {
-            config.host("localhost");
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("headwater");
-        }
-        Ok(config)
+        let ca_file = given(&self.database_ca_file, "ELECTRIC_DATABASE_CA_CERTIFICATE_FILE");
+        Target::parse(&url, ca_file.as_deref())
     }
 
     /// The replication slot's name.
@@ -357,6 +357,8 @@ mod tests {
         check("host=/tmp user=me dbname=db", None);
         check("postgres://localhost/db", Some("names no role"));
         check("postgres://me:secret@localhost:port/db", Some("cannot be read"));
-        check("postgres://me:secret@localhost/db?sslmode=verify-full", Some("sslmode"));
+        check("postgres://me:secret@localhost/db?sslmode=require", None);
+        check("postgres://me:secret@localhost/db?sslmode=sometimes", Some("sslmode"));
+        check("postgres://me:secret@localhost/db?sslmode=verify-full&sslrootcert=/nowhere.pem", Some("/nowhere.pem"));
     }
 }

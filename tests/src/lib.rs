@@ -8,6 +8,7 @@
     reason = "a harness has no caller to report to: what fails here fails the test"
 )]
 
+pub mod authority;
 pub mod deadline;
 pub mod decoded;
 pub mod event;

@@ -39,6 +39,15 @@ pub fn as_server_user(program: &Path) -> Command {
     command
 }
 
+/// Writes a file that nobody but the unprivileged user may read.
+pub fn write_private(path: &Path, contents: &str) {
+    std::fs::write(path, contents).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    if let Some(user) = server_user() {
+        chown(path, Some(user.uid), Some(user.gid)).unwrap();
+    }
+}
+
 /// A folder of a test's own, open to the unprivileged user, removed with this value.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);

@@ -6,8 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tokio_postgres::{Client, NoTls};
 
+use crate::authority::Identity;
 use crate::deadline::eventually;
-use crate::place::{Scratch, as_server_user, end_of, free_port, postgres_programs};
+use crate::place::{Scratch, as_server_user, end_of, free_port, postgres_programs, write_private};
 
 /// The role that the streamer logs in with, and its password: SCRAM, as in production.
 const STREAMER_ROLE: &str = "headwater_streamer";
@@ -86,6 +87,19 @@ impl Postgres {
             let _ = writeln!(configuration, "{name} = '{value}'");
         }
         std::fs::write(self.data().join("postgresql.auto.conf"), configuration).unwrap();
+    }
+
+    /// Offers TLS from now on, with this certificate.
+    pub async fn offer_tls(&self, identity: &Identity) {
+        std::fs::write(self.data().join("server.crt"), &identity.certificate).unwrap();
+        write_private(&self.data().join("server.key"), &identity.key);
+        self.sql("alter system set ssl = on").await;
+        self.sql("select pg_reload_conf()").await;
+        eventually("the server to offer TLS", || async {
+            (self.count("select count(*) from pg_settings where name = 'ssl' and setting = 'on'").await == 1)
+                .then_some(())
+        })
+        .await;
     }
 
     /// A standby that follows this server, with the data that it has now.

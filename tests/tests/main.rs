@@ -20,5 +20,6 @@ mod startup;
 mod stream;
 mod subscription;
 mod tenants;
+mod tls;
 mod upgrade;
 mod websocket;

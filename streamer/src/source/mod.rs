@@ -8,6 +8,7 @@ mod slot;
 mod status;
 mod wire;
 
+use crate::database::Target;
 use crate::decode::{self, decode};
 use crate::error::Error;
 use crate::log::{Assembler, Feed, Log, Transaction};
@@ -32,7 +33,7 @@ const SILENCE: Duration = Duration::from_mins(2);
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where Postgres is.
-    pub database: tokio_postgres::Config,
+    pub database: Target,
     /// Name of the slot; letters, digits and underscores only.
     pub slot: String,
     /// How we appear in `pg_stat_replication`.
@@ -91,7 +92,7 @@ struct Follower {
 impl Follower {
     async fn open(&mut self) -> Result<Stream, Error> {
         let Settings { database, slot, application_name } = &self.settings;
-        let user = database.get_user().unwrap_or_default();
+        let user = database.config.get_user().unwrap_or_default();
         let mut connection =
             Connection::open(database, application_name).await.map_err(|error| setup::explain_login(error, user))?;
         let found = setup::prepare(&mut connection).await?;

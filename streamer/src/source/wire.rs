@@ -2,6 +2,8 @@
 //!
 //! `postgres-protocol` writes and reads the messages; the frames of the stream are taken from the buffer in place.
 
+use crate::database::Target;
+use crate::database::tls::{Mode, Tls, explain_handshake};
 use crate::error::{Error, ServerError};
 use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Config, Host};
 
 /// Enough that one system call brings many rows, small enough to stay in the cache.
 const READ_BYTES: usize = 128 * 1024;
@@ -38,6 +40,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 /// A connection in walsender mode.
 pub(super) struct Connection {
     socket: Box<dyn Socket>,
+    /// What SCRAM can bind itself to, under TLS.
+    end_point: Option<Vec<u8>>,
     inbound: BytesMut,
     outbound: BytesMut,
 }
@@ -55,10 +59,9 @@ pub(super) struct Frame<'a> {
 
 impl Connection {
     /// Connects to the first host that answers and logs in.
-    pub(super) async fn open(config: &Config, application_name: &str) -> Result<Self, Error> {
-        let socket = connect_any(config).await?;
-        let mut connection = Self { socket, inbound: BytesMut::new(), outbound: BytesMut::new() };
-        let login = connection.log_in(config, application_name);
+    pub(super) async fn open(target: &Target, application_name: &str) -> Result<Self, Error> {
+        let mut connection = connect_any(target).await?;
+        let login = connection.log_in(&target.config, application_name);
         timeout(CONNECT_TIMEOUT, login).await.map_err(|_| Error::Timeout("Postgres does not answer the log-in"))??;
         Ok(connection)
     }
@@ -88,7 +91,9 @@ impl Connection {
                     let hash = md5_hash(user.as_bytes(), password()?, body.salt());
                     frontend::password_message(hash.as_bytes(), &mut self.outbound).map_err(invalid)?;
                 }
-                backend::Message::AuthenticationSasl(body) => self.scram(&body, password()?).await?,
+                backend::Message::AuthenticationSasl(body) => {
+                    self.scram(&body, password()?, config.get_channel_binding()).await?;
+                }
                 backend::Message::ReadyForQuery(_) => return Ok(()),
                 backend::Message::AuthenticationOk
                 | backend::Message::ParameterStatus(_)
@@ -101,14 +106,35 @@ impl Connection {
         }
     }
 
-    /// RFC 5802 and 7677, without channel binding: that needs TLS.
-    async fn scram(&mut self, offer: &backend::AuthenticationSaslBody, password: &[u8]) -> Result<(), Error> {
-        let offered = offer.mechanisms().any(|name| Ok(name == sasl::SCRAM_SHA_256)).map_err(invalid)?;
-        if !offered {
+    /// RFC 5802 and 7677; bound to the TLS connection (`-PLUS`) where both sides can.
+    async fn scram(
+        &mut self,
+        offer: &backend::AuthenticationSaslBody,
+        password: &[u8],
+        wanted: ChannelBinding,
+    ) -> Result<(), Error> {
+        let offered: Vec<String> = offer.mechanisms().map(|name| Ok(name.to_owned())).collect().map_err(invalid)?;
+        let offers = |mechanism: &str| offered.iter().any(|name| name == mechanism);
+        let own = self.end_point.take().filter(|_| wanted != ChannelBinding::Disable);
+        let (mechanism, binding) = match own {
+            Some(end_point) if offers(sasl::SCRAM_SHA_256_PLUS) => {
+                (sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(end_point))
+            }
+            // Says that we could have: a server that could too knows then that somebody took its offer away.
+            Some(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+            None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+        };
+        if !offers(mechanism) {
             return Err(Error::Protocol("no SASL mechanism that we know (SCRAM-SHA-256)".to_owned()));
         }
-        let mut scram = sasl::ScramSha256::new(password, sasl::ChannelBinding::unsupported());
-        frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), &mut self.outbound).map_err(invalid)?;
+        if wanted == ChannelBinding::Require && mechanism != sasl::SCRAM_SHA_256_PLUS {
+            return Err(Error::setup(
+                "the database URL asks for channel binding, which this connection cannot have",
+                "it needs TLS and a server that offers SCRAM-SHA-256-PLUS; or leave channel_binding=require out",
+            ));
+        }
+        let mut scram = sasl::ScramSha256::new(password, binding);
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut self.outbound).map_err(invalid)?;
         self.flush().await?;
         match self.message().await? {
             backend::Message::AuthenticationSaslContinue(body) => scram.update(body.data()).map_err(invalid)?,
@@ -205,7 +231,9 @@ impl Connection {
 
     /// Sends what is queued.
     pub(super) async fn flush(&mut self) -> Result<(), Error> {
-        self.socket.write_all_buf(&mut self.outbound).await.map_err(Error::io("write to Postgres"))
+        self.socket.write_all_buf(&mut self.outbound).await.map_err(Error::io("write to Postgres"))?;
+        // Under TLS, written is not yet sent.
+        self.socket.flush().await.map_err(Error::io("write to Postgres"))
     }
 
     /// Says good-bye, so that the slot is free at once.
@@ -230,41 +258,77 @@ impl Connection {
     }
 }
 
-async fn connect_any(config: &Config) -> Result<Box<dyn Socket>, Error> {
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(Error::setup(
-            "the database URL asks for TLS (sslmode=require), which this version cannot do",
-            "use sslmode=disable or sslmode=prefer over a trusted network or a local socket",
-        ));
-    }
+async fn connect_any(target: &Target) -> Result<Connection, Error> {
+    let config = &target.config;
     let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
     let mut failure = Error::setup("the database URL names no host", "postgres://user@host:5432/database");
     for (index, host) in config.get_hosts().iter().enumerate() {
         let ports = config.get_ports();
         let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
         let (name, attempt) = match host {
-            Host::Tcp(name) => (format!("{name}:{port}"), timeout(limit, connect_tcp(name, port)).await),
+            Host::Tcp(name) => {
+                // An address beside the name spares the look-up; the name stays what the certificate must have.
+                let address = config.get_hostaddrs().get(index).map_or_else(|| name.clone(), ToString::to_string);
+                (format!("{name}:{port}"), timeout(limit, connect_tcp(&address, port, name, &target.tls)).await)
+            }
             Host::Unix(folder) => {
                 let path = folder.join(format!(".s.PGSQL.{port}"));
                 (path.display().to_string(), timeout(limit, connect_unix(&path)).await)
             }
         };
-        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => failure = Error::io(format!("connect to Postgres at {name}"))(error),
+        match attempt.unwrap_or_else(|_| Err(Error::io("connect")(io::ErrorKind::TimedOut.into()))) {
+            Ok((socket, end_point)) => {
+                return Ok(Connection { socket, end_point, inbound: BytesMut::new(), outbound: BytesMut::new() });
+            }
+            Err(Error::Io { source, .. }) => failure = Error::io(format!("connect to Postgres at {name}"))(source),
+            Err(error) => failure = error,
         }
     }
     Err(failure)
 }
 
-async fn connect_tcp(host: &str, port: u16) -> io::Result<Box<dyn Socket>> {
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+/// A socket, and what SCRAM can bind itself to.
+type Opened = (Box<dyn Socket>, Option<Vec<u8>>);
+
+async fn connect_tcp(address: &str, port: u16, host: &str, tls: &Tls) -> Result<Opened, Error> {
+    let connect = async {
+        let stream = TcpStream::connect((address, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let mut stream = connect.await.map_err(Error::io("connect"))?;
+    if tls.mode() == Mode::Disable || !offers_tls(&mut stream, host, tls.mode()).await? {
+        return Ok((Box::new(stream), None));
+    }
+    match tls.secure(stream, host).await {
+        Ok(secured) => {
+            let end_point = secured.end_point();
+            Ok((Box::new(secured), end_point))
+        }
+        Err(error) => Err(explain_handshake(&error, host).unwrap_or_else(|| Error::io("start TLS")(error))),
+    }
 }
 
-async fn connect_unix(path: &std::path::Path) -> io::Result<Box<dyn Socket>> {
-    Ok(Box::new(UnixStream::connect(path).await?))
+/// `SSLRequest`, and the one byte that answers it. Nothing behind that byte is read: whatever somebody put there in
+/// plain text must not pass for the server's words under TLS.
+async fn offers_tls(stream: &mut TcpStream, host: &str, mode: Mode) -> Result<bool, Error> {
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).await.map_err(Error::io("ask for TLS"))?;
+    match stream.read_u8().await.map_err(Error::io("ask for TLS"))? {
+        b'S' => Ok(true),
+        b'N' if mode == Mode::Prefer => Ok(false),
+        b'N' => Err(Error::setup(
+            format!("the database URL asks for TLS, and Postgres at {host} does not offer it"),
+            "turn it on there (ssl = on, ssl_cert_file, ssl_key_file); or use sslmode=disable, on a network that you trust",
+        )),
+        _ => Err(Error::Protocol("neither yes nor no to the question for TLS".to_owned())),
+    }
+}
+
+async fn connect_unix(path: &std::path::Path) -> Result<Opened, Error> {
+    let stream = UnixStream::connect(path).await.map_err(Error::io("connect"))?;
+    Ok((Box::new(stream), None))
 }
 
 /// What an `ErrorResponse` says.

@@ -1,9 +1,17 @@
 //! Ordinary queries: a small pool, every session pinned to the settings that the wire formats rely on.
+//!
+//! [`Target`] says where Postgres is, [`tls`] secures the way there; the replication connection uses both too.
+
+mod target;
+pub mod tls;
+
+pub use target::Target;
 
 use crate::error::Error;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use std::time::Duration;
-use tokio_postgres::{Client, Config, NoTls};
+use tls::Tls;
+use tokio_postgres::{Client, Config};
 
 /// How long a request waits for a connection before it is told to come back.
 const POOL_PATIENCE: Duration = Duration::from_secs(5);
@@ -17,19 +25,20 @@ const SESSION: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_860
 pub struct Database {
     pool: Pool,
     config: Config,
+    tls: Tls,
 }
 
 impl Database {
     /// Connects lazily: a Postgres that is down fails the request, not the start.
-    pub fn new(config: &Config, pool_size: usize) -> Result<Self, Error> {
-        let mut config = config.clone();
+    pub fn new(target: &Target, pool_size: usize) -> Result<Self, Error> {
+        let Target { mut config, tls } = target.clone();
         let options = config.get_options().map_or_else(|| SESSION.to_owned(), |given| format!("{given} {SESSION}"));
         config.options(options);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(POOL_PATIENCE);
         }
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config.clone(), NoTls, recycling);
+        let manager = Manager::from_config(config.clone(), tls.clone(), recycling);
         let pool = Pool::builder(manager)
             .max_size(pool_size)
             .runtime(Runtime::Tokio1)
@@ -37,7 +46,7 @@ impl Database {
             .create_timeout(Some(POOL_PATIENCE))
             .build()
             .map_err(|error| Error::Protocol(error.to_string()))?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, tls })
     }
 
     /// A connection from the pool.
@@ -49,7 +58,7 @@ impl Database {
     pub async fn dedicated(&self, application_name: &str) -> Result<Client, Error> {
         let mut config = self.config.clone();
         config.application_name(application_name);
-        let (client, connection) = config.connect(NoTls).await?;
+        let (client, connection) = config.connect(self.tls.clone()).await?;
         // It ends with the client; the client's next query tells the error.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
