@@ -5,6 +5,7 @@ use crate::database::Target;
 use crate::error::Error;
 use crate::identity::{Guard, Jwks, Keys, Secret, Tokens};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Event-sourced sync for Postgres.
@@ -122,9 +123,36 @@ pub struct Serve {
           value_parser = parse_at_least::<1>)]
     pub max_connections: usize,
 
-    /// How long a client may take to send a request's headers
+    /// Most streams (Server-Sent Events, WebSockets, waiting polls) that the callers of one tenant may have open
+    #[arg(long, env = "HEADWATER_MAX_STREAMS_PER_TENANT", default_value_t = 10_000, value_name = "N",
+          value_parser = parse_at_least::<1>)]
+    pub max_streams_per_tenant: usize,
+
+    /// How long a client may take to send a request's headers, to shake hands for TLS, or to send the next request
     #[arg(long, env = "HEADWATER_HEADER_TIMEOUT", default_value = "10s", value_parser = parse_duration, value_name = "TIME")]
     pub header_timeout: Duration,
+
+    /// Largest headers of a request, all together
+    #[arg(long, env = "HEADWATER_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = parse_header_bytes,
+          value_name = "SIZE")]
+    pub max_header_bytes: usize,
+
+    /// Most headers of a request
+    #[arg(long, env = "HEADWATER_MAX_HEADERS", default_value_t = 100, value_name = "N", value_parser = parse_at_least::<16>)]
+    pub max_headers: usize,
+
+    /// How long a client may take none of what is written to it before its connection is closed; its cursor stays good
+    #[arg(long, env = "HEADWATER_WRITE_TIMEOUT", default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
+    pub write_timeout: Duration,
+
+    /// Certificate of this server (PEM; the intermediate ones behind it): speak TLS. Read anew when the file changes, and
+    /// at SIGHUP
+    #[arg(long, env = "HEADWATER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of --tls-cert (PEM)
+    #[arg(long, env = "HEADWATER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 
     /// Connections to Postgres for reading and writing events, besides one for the log and one for the watermark
     #[arg(long, env = "HEADWATER_POOL_SIZE", default_value_t = 16, value_name = "N", value_parser = parse_at_least::<8>)]
@@ -242,6 +270,14 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| "a whole number and a unit, as 256MiB".to_owned())?;
     number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
+/// A connection's buffer is as large: between what a token needs and what all connections together may take.
+fn parse_header_bytes(text: &str) -> Result<usize, String> {
+    match usize::try_from(parse_bytes(text)?) {
+        Ok(bytes @ 8192..=1_048_576) => Ok(bytes),
+        _ => Err("between 8KiB and 1MiB".to_owned()),
+    }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

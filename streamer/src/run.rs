@@ -4,7 +4,7 @@ use crate::config::{LogFormat, Serve};
 use crate::database::Database;
 use crate::error::Error;
 use crate::events::Events;
-use crate::http::{self, App, Origins};
+use crate::http::{self, App, Origins, Streams, Tls};
 use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
 use crate::registry::Registry;
@@ -24,6 +24,8 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
 
+    let tls = config.tls_cert.as_ref().zip(config.tls_key.as_ref());
+    let tls = tls.map(|(certificate, key)| Tls::load(certificate, key)).transpose()?.map(Arc::new);
     let listener = http::bind(config.host(), config.port).await?;
     let address = listener.local_addr().map_err(Error::io("read the listener's address"))?;
     let limits = Limits { bytes: as_usize(config.ring_bytes), wal_bytes: config.ring_wal };
@@ -48,17 +50,28 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         database: database.clone(),
         max_body_bytes: as_usize(config.max_body_bytes),
         heartbeat: config.heartbeat,
+        streams: Arc::new(Streams::new(config.max_connections, config.max_streams_per_tenant)),
         apply_role: config.apply_role.as_str().into(),
     };
     let origins = Origins { localhost: config.insecure, listed: config.cors_origin.clone() };
     let router = http::router(app, &origins, config.insecure && address.ip().is_loopback());
-    let http_limits = http::Limits { connections: config.max_connections, header_timeout: config.header_timeout };
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    let http_limits = http::Limits {
+        connections: config.max_connections,
+        header_timeout: config.header_timeout,
+        header_bytes: config.max_header_bytes,
+        headers: config.max_headers,
+        write_timeout: config.write_timeout,
+    };
+    tracing::info!(%address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
     if config.insecure {
         tracing::warn!("--insecure: no authentication; whoever reaches {address} reads and writes everything");
     }
 
-    let server = tokio::spawn(http::serve(listener, router, http_limits, shutdown.clone()));
+    if let Some(tls) = tls.clone() {
+        let ending = shutdown.clone();
+        tokio::spawn(async move { tls.follow(ending).await });
+    }
+    let server = tokio::spawn(http::serve(listener, router, http_limits, tls, shutdown.clone()));
     let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), rounds, shutdown.clone()));
     let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };
     let ended = source::run(settings, log, registry, shutdown.clone()).await;

@@ -37,6 +37,17 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
+/// As [`client`], whatever certificate it is shown.
+pub fn client_that_trusts_anybody() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap()
+}
+
+/// As [`client`], and takes only this certificate (PEM).
+pub fn client_that_trusts(certificate: &str) -> reqwest::ClientBuilder {
+    let certificate = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
+    reqwest::Client::builder().no_proxy().tls_certs_only([certificate])
+}
+
 /// Sends a request and reads the answer to its end.
 pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     read(request.send().await.unwrap()).await

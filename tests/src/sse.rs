@@ -47,7 +47,17 @@ impl Connection {
         url: reqwest::Url,
         last_event_id: Option<&str>,
     ) -> Result<Self, Option<http::Answer>> {
-        let mut request = http::client().get(url).header("accept", "text/event-stream");
+        Self::open_with(&http::client(), token, url, last_event_id).await
+    }
+
+    /// As `open_as`, with a client of one's own.
+    pub async fn open_with(
+        client: &reqwest::Client,
+        token: Option<&str>,
+        url: reqwest::Url,
+        last_event_id: Option<&str>,
+    ) -> Result<Self, Option<http::Answer>> {
+        let mut request = client.get(url).header("accept", "text/event-stream");
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }

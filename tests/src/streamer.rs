@@ -83,7 +83,7 @@ impl Streamer {
     pub async fn healthy(&mut self) {
         let url = self.url("/health");
         let process = self.process.as_mut().unwrap();
-        let client = http::client();
+        let client = http::client_that_trusts_anybody();
         eventually("the streamer to be healthy", || {
             assert!(process.try_wait().unwrap().is_none(), "the streamer ended by itself");
             let request = client.get(&url).send();
@@ -116,7 +116,8 @@ impl Streamer {
 
     /// The address of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        let scheme = if self.arguments.iter().any(|argument| argument == "--tls-cert") { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}{path}", self.port)
     }
 
     /// `GET /api/v1/events/since`, which must answer 200.

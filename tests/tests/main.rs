@@ -21,5 +21,6 @@ mod stream;
 mod subscription;
 mod tenants;
 mod tls;
+mod transport;
 mod upgrade;
 mod websocket;

@@ -4,7 +4,7 @@ use headwater_tests::postgres::Postgres;
 use headwater_tests::streamer::Streamer;
 
 /// The very file that `make demo` loads.
-const SCHEMA: &str = include_str!("../../examples/orders/schema.sql");
+pub(crate) const SCHEMA: &str = include_str!("../../examples/orders/schema.sql");
 
 /// A server with the example, and a streamer on it.
 pub(crate) async fn start(arguments: &[&str]) -> (Postgres, Streamer) {

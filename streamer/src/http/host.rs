@@ -10,7 +10,8 @@ use axum::response::Response;
 use std::net::IpAddr;
 
 pub(super) async fn require_local(request: Request, next: Next) -> Result<Response, Problem> {
-    if is_local(request.headers()) {
+    // HTTP/2 has the name in the URI, and so may a request of HTTP/1.1 to a proxy.
+    if is_local(request.headers()) && request.uri().authority().is_none_or(is_local_name) {
         return Ok(next.run(request).await);
     }
     let detail = "without authentication this service answers only to an address, as 127.0.0.1, or to localhost";
@@ -19,13 +20,17 @@ pub(super) async fn require_local(request: Request, next: Next) -> Result<Respon
 
 /// Browsers always send the header; HTTP/1.0 tools need not.
 fn is_local(headers: &HeaderMap) -> bool {
-    headers.get_all(header::HOST).iter().all(|value| {
-        let Ok(authority) = Authority::try_from(value.as_bytes()) else { return false };
-        let host = authority.host().to_ascii_lowercase();
-        // An address cannot be rebound, and browsers resolve names below localhost themselves.
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        address.is_ok() || host == "localhost" || host.ends_with(".localhost")
-    })
+    headers
+        .get_all(header::HOST)
+        .iter()
+        .all(|value| Authority::try_from(value.as_bytes()).is_ok_and(|authority| is_local_name(&authority)))
+}
+
+fn is_local_name(authority: &Authority) -> bool {
+    let host = authority.host().to_ascii_lowercase();
+    // An address cannot be rebound, and browsers resolve names below localhost themselves.
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.is_ok() || host == "localhost" || host.ends_with(".localhost")
 }
 
 #[cfg(test)]

@@ -3,17 +3,23 @@
 mod access;
 mod batch;
 mod body;
+mod connection;
 mod entities;
 mod health;
 mod host;
 mod openapi;
+mod patient;
 mod problem;
 mod server;
 mod since;
 mod socket;
 mod stream;
+mod streams;
+mod tls;
 
 pub use server::{Limits, bind, serve};
+pub use streams::Streams;
+pub use tls::Tls;
 
 use crate::database::Database;
 use crate::events::Events;
@@ -50,6 +56,8 @@ pub struct App {
     pub max_body_bytes: usize,
     /// How often an idle WebSocket is pinged.
     pub heartbeat: Duration,
+    /// How many streams are open.
+    pub streams: Arc<Streams>,
     /// The role under which events are applied.
     pub apply_role: Arc<str>,
 }

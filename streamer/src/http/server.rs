@@ -1,18 +1,13 @@
-//! The accept loop: connection limit, header timeout, graceful end.
+//! The accept loop: connection limit, graceful end. What a connection may do is in `connection.rs`.
 //!
-//! `axum::serve` installs no timer, which leaves hyper's header timeout without effect; hence hyper-util here.
+//! `axum::serve` installs no timer, which leaves hyper's header timeout without effect; hence a loop of our own.
 
+use super::connection::{Guest, Protocols};
+use super::tls::Tls;
 use crate::error::Error;
 use axum::Router;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
@@ -31,8 +26,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// At the same time; the others wait in the kernel's queue.
     pub connections: usize,
-    /// From the first byte of a request to the end of its headers.
+    /// For the headers of a request, for a TLS handshake, and for a connection between two requests.
     pub header_timeout: Duration,
+    /// A request's headers, its first line included.
+    pub header_bytes: usize,
+    /// How many they may be (HTTP/1.1; those of HTTP/2 are bounded in bytes).
+    pub headers: usize,
+    /// How long a write may wait for a reader that takes nothing.
+    pub write_timeout: Duration,
 }
 
 /// A connection's place among those that may be open at a time, until the last copy is dropped.
@@ -59,39 +60,29 @@ pub async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
 }
 
 /// Serves until `shutdown`, then lets requests finish.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    tls: Option<Arc<Tls>>,
+    shutdown: CancellationToken,
+) {
+    let protocols = Arc::new(Protocols::new(&limits, tls.as_deref()));
     let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = accept(&listener, &permits) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        // A WebSocket outlives its HTTP connection, and is a connection nevertheless.
-        let held = permit.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(held.clone());
-            service.call(request)
-        });
-        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let ending = shutdown.clone();
+        let Some((stream, peer, held)) = accepted else { continue };
+        let guest = Guest::new(router.clone(), held.clone());
+        let (protocols, ending) = (Arc::clone(&protocols), shutdown.clone());
         tokio::spawn(async move {
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = ending.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
             // A client that breaks off or talks nonsense is its own affair.
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended");
+            if let Err(error) = protocols.serve(stream, guest, ending).await {
+                tracing::debug!(%error, %peer, "a connection ended");
             }
-            drop(permit);
+            drop(held);
         });
     }
     drop(listener);
@@ -103,15 +94,15 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
     }
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, Held)> {
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Held)> {
     let permit = Held(Arc::new(Arc::clone(permits).acquire_owned().await.ok()?));
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // Frames are coalesced already; holding back a small one only adds delay.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection ended before it began");
             }
-            Some((stream, permit))
+            Some((stream, peer, permit))
         }
         Err(error) => {
             tracing::warn!(%error, "cannot accept a connection");

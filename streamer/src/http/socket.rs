@@ -7,6 +7,7 @@ use super::access::{filter, until};
 use super::problem::Problem;
 use super::server::Held;
 use super::stream::parse_cursor;
+use super::streams::Place;
 use super::{App, Origins};
 use crate::events::Stream;
 use crate::identity::Identity;
@@ -39,6 +40,8 @@ const MISSED_PINGS: u32 = 3;
 const CLOSE_REFUSED: u16 = 4400;
 const CLOSE_UNAUTHENTICATED: u16 = 4401;
 const CLOSE_SILENT: u16 = 4408;
+/// RFC 6455 and IANA: try again later.
+const CLOSE_LATER: u16 = 1013;
 /// RFC 6455 7.4.1: normal.
 const CLOSE_DONE: u16 = 1000;
 
@@ -89,7 +92,7 @@ pub(super) async fn get(
 }
 
 async fn serve(mut socket: WebSocket, app: &App) {
-    let (caller, mut stream) = match begin(&mut socket, app).await {
+    let (caller, _place, mut stream) = match begin(&mut socket, app).await {
         Ok(begun) => begun,
         Err(Some((code, problem))) => {
             let block = format!("event: headwater.error\ndata: {}\n\n", problem.body());
@@ -151,9 +154,14 @@ async fn finish(batch: &mut Option<BoxFuture<'_, String>>) -> String {
 
 type Refused = Option<(u16, Problem)>;
 
-async fn begin(socket: &mut WebSocket, app: &App) -> Result<(Identity, Stream), Refused> {
+async fn begin(socket: &mut WebSocket, app: &App) -> Result<(Identity, Place, Stream), Refused> {
     let refuse = |problem: Problem| {
-        Some((if problem.is_unauthenticated() { CLOSE_UNAUTHENTICATED } else { CLOSE_REFUSED }, problem))
+        let code = match &problem {
+            problem if problem.is_unauthenticated() => CLOSE_UNAUTHENTICATED,
+            problem if problem.may_pass() => CLOSE_LATER,
+            _ => CLOSE_REFUSED,
+        };
+        Some((code, problem))
     };
     let Ok(first) = timeout(FIRST_MESSAGE_PATIENCE, socket.recv()).await else {
         let detail = format!("the first message must come within {} seconds", FIRST_MESSAGE_PATIENCE.as_secs());
@@ -168,8 +176,9 @@ async fn begin(socket: &mut WebSocket, app: &App) -> Result<(Identity, Stream), 
     let caller = app.guard.identify(token.as_deref()).await.map_err(|refusal| refuse(refusal.into()))?;
     let cursor = parse_cursor(cursor.as_deref()).map_err(refuse)?;
     let filter = filter(&caller, tenant_id, entity_type.as_deref(), entity_id).map_err(refuse)?;
+    let place = app.streams.enter(&caller.reach).map_err(refuse)?;
     let stream = app.events.stream(cursor, filter, until(&caller)).await.map_err(|error| refuse(error.into()))?;
-    Ok((caller, stream))
+    Ok((caller, place, stream))
 }
 
 /// Takes a later message; the block to answer with.

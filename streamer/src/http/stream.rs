@@ -35,10 +35,11 @@ pub(super) async fn get(
     };
     let cursor = parse_cursor(header.or(parameters.cursor.as_deref()))?;
     let filter = filter(&caller, parameters.tenant_id, parameters.entity_type.as_deref(), parameters.entity_id)?;
+    let place = app.streams.enter(&caller.reach)?;
     let stream = app.events.stream(cursor, filter, until(&caller)).await?;
-    let blocks = unfold(stream, async |mut stream| {
+    let blocks = unfold((stream, place), async |(mut stream, place)| {
         let blocks = stream.next().await?;
-        Some((Ok::<_, Infallible>(blocks), stream))
+        Some((Ok::<_, Infallible>(blocks), (stream, place)))
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
