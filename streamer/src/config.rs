@@ -280,7 +280,8 @@ fn parse_header_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+/// `250ms`, `15s`, `2min`; a bare number is seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text);
     let millis: u64 = match unit {
         "ms" => 1,

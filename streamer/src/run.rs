@@ -4,7 +4,7 @@ use crate::config::{LogFormat, Serve};
 use crate::database::Database;
 use crate::error::Error;
 use crate::events::Events;
-use crate::http::{self, App, Origins, Streams, Tls};
+use crate::http::{self, App, Bodies, Origins, Streams, Tls};
 use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
 use crate::registry::Registry;
@@ -50,6 +50,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         database: database.clone(),
         max_body_bytes: as_usize(config.max_body_bytes),
         heartbeat: config.heartbeat,
+        bodies: Arc::new(Bodies::new(as_usize(config.max_body_bytes))),
         streams: Arc::new(Streams::new(config.max_connections, config.max_streams_per_tenant)),
         apply_role: config.apply_role.as_str().into(),
     };

@@ -68,11 +68,21 @@ impl Rounds {
     /// Waits until a round that began after this call has ended, or for `patience`: a writer that stays open holds
     /// rounds up.
     pub async fn fresh(&self, patience: Duration) {
-        let begun = self.begun.load(Ordering::Acquire);
-        let mut finished = self.finished.subscribe();
+        let begun = self.begun();
+        let mut finished = self.finished();
         self.wanted.notify_one();
         // Late or not, the watermark that there is then is what counts.
         let _ = timeout(patience, finished.wait_for(|finished| *finished > begun)).await;
+    }
+
+    /// The round that began last.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// The round that ended last.
+    pub fn finished(&self) -> watch::Receiver<u64> {
+        self.finished.subscribe()
     }
 
     fn begin(&self) -> u64 {

@@ -14,6 +14,7 @@ mod open_transaction;
 mod openapi;
 mod orders;
 mod pgbench;
+mod poll;
 mod retention;
 mod stack;
 mod startup;

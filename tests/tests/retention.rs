@@ -95,6 +95,9 @@ async fn history_is_folded_and_dropped_while_writers_write() {
     assert_eq!(1, postgres.count("select count(*) from headwater.event where source = 'client'").await, "the late one");
     assert_rows_equal_folds(&postgres).await;
     expired(&streamer, &early).await;
+    let entity = streamer.url(&format!("/api/v1/entities/order/{}", ids[3]));
+    http::get(&entity, &[("as_of", &old)]).await.assert_problem(410, "history_dropped");
+    assert_eq!(http::get(&entity, &[("as_of", &days_ago(&postgres, 0).await)]).await.status, 200);
     assert_eq!(streamer.since(&[("cursor", &now)]).await["events"], json!([]));
     assert_eq!(
         streamer.batch(&[order_event("order.item_added", ids[2], &json!({"item": {"id": "new"}}))]).await["rejected"],

@@ -6,10 +6,12 @@ mod seam;
 mod states;
 mod stream;
 mod table;
+mod wait;
 
 pub use filter::Filter;
 pub use stream::Stream;
 pub use table::Page;
+pub use wait::Wait;
 
 use crate::database::Database;
 use crate::error::Error;
@@ -60,6 +62,9 @@ pub enum ReadError {
     /// Retention has dropped events that the reader has not had: it has to start anew.
     #[error("events behind the cursor have been dropped")]
     Dropped,
+    /// Retention has dropped the history of that time.
+    #[error("the history of that time has been dropped")]
+    Forgotten,
     /// Not yet.
     #[error("{0}")]
     NotReady(&'static str),
@@ -73,8 +78,13 @@ pub enum ReadError {
 
 impl From<Error> for ReadError {
     fn from(error: Error) -> Self {
-        // undefined_object: `headwater.open_states` and `materialize` say it of an entity.
-        if error.state() == Some("42704") { Self::UnknownEntity } else { Self::Database(error) }
+        match error.state() {
+            // undefined_object: `headwater.open_states` and `materialize` say it of an entity.
+            Some("42704") => Self::UnknownEntity,
+            // no_data_found: `materialize` says it of an instant before the history that is left.
+            Some("P0002") => Self::Forgotten,
+            _ => Self::Database(error),
+        }
     }
 }
 

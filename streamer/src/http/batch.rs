@@ -17,9 +17,9 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     require_json(&headers)?;
-    let text = body::read(&headers, body, app.max_body_bytes).await?;
+    let text = body::read(&headers, body, &app.bodies).await?;
     let claims = caller.ingest_claims(&app.apply_role);
-    let outcome = app.ingest.batch(&text, &claims).await?;
+    let outcome = app.ingest.batch(&text.text, &claims).await?;
     let cursor = app.events.settled().map(|cursor| cursor.to_string());
     Ok(Json(json!({ "accepted": outcome.accepted, "rejected": outcome.rejected, "cursor": cursor })))
 }

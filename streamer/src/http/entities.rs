@@ -47,7 +47,8 @@ pub(super) async fn snapshot(
         }
         Some((chunk, rest))
     });
-    let body = Body::from_stream(once(async { Ok(first) }).chain(rest));
+    // Compression asks once more behind the end.
+    let body = Body::from_stream(once(async { Ok(first) }).chain(rest).fuse());
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")], body))
 }
 

@@ -17,6 +17,7 @@ mod stream;
 mod streams;
 mod tls;
 
+pub use body::Bodies;
 pub use server::{Limits, bind, serve};
 pub use streams::Streams;
 pub use tls::Tls;
@@ -34,10 +35,16 @@ use axum::{Extension, Router};
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
+use tower_http::CompressionLevel;
+use tower_http::compression::predicate::{NotForContentType, SizeAbove};
+use tower_http::compression::{CompressionLayer, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// Browsers may keep a preflight's answer this long (Chromium's own limit is two hours).
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
+
+/// Below this an answer fits into one packet anyway.
+const COMPRESSED_FROM_BYTES: u16 = 1400;
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -52,10 +59,12 @@ pub struct App {
     pub ingest: Arc<Ingest>,
     /// For what is asked of Postgres directly.
     pub database: Database,
-    /// The largest body, compressed and not.
+    /// The largest message over a WebSocket.
     pub max_body_bytes: usize,
     /// How often an idle WebSocket is pinged.
     pub heartbeat: Duration,
+    /// The memory that bodies take.
+    pub bodies: Arc<Bodies>,
     /// How many streams are open.
     pub streams: Arc<Streams>,
     /// The role under which events are applied.
@@ -89,10 +98,17 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
         .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(&method))
         // Bodies are read with a limit of our own, which can tell the limit.
         .layer(DefaultBodyLimit::disable())
+        .layer(compression())
         .layer(cors(origins))
         .layer(Extension(origins.clone()))
         .with_state(app);
     if local_names { router.layer(from_fn(host::require_local)) } else { router }
+}
+
+/// Pages, snapshots and documents; a stream's events must not wait in a compressor.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let worth_it = SizeAbove::new(COMPRESSED_FROM_BYTES).and(NotForContentType::SSE);
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
 fn cors(origins: &Origins) -> CorsLayer {

@@ -129,6 +129,11 @@ impl From<ReadError> for Problem {
                 "cursor_expired",
                 "events behind the cursor have been dropped by retention: start anew from a snapshot, and keep your own pending events",
             ),
+            ReadError::Forgotten => Self::new(
+                StatusCode::GONE,
+                "history_dropped",
+                "retention has dropped the history of that time: ask for a later `as_of`",
+            ),
             ReadError::NotReady(why) => Self::unavailable(why),
             ReadError::Database(error) => error.into(),
         }

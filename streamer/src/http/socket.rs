@@ -30,6 +30,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// Who connects has this long to say who he is.
 const FIRST_MESSAGE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What is set aside for each connection; a larger message grows into its own. The default is 128 KiB.
+const READ_BYTES: usize = 4 * 1024;
+
 /// How long a message may wait for a reader that does not read. Its cursor stays good.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -84,7 +87,7 @@ pub(super) async fn get(
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", detail));
     }
     let largest = app.max_body_bytes;
-    let upgrade = upgrade.max_message_size(largest).max_frame_size(largest);
+    let upgrade = upgrade.max_message_size(largest).max_frame_size(largest).read_buffer_size(READ_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
         serve(socket, &app).await;
         drop(held);
