@@ -158,6 +158,55 @@ pub struct Serve {
     #[arg(long, env = "HEADWATER_POOL_SIZE", default_value_t = 16, value_name = "N", value_parser = parse_at_least::<8>)]
     pub pool_size: usize,
 
+    /// ElectricSQL's shared secret: whoever presents it (?secret=…) reads every shape, as a trusted proxy does
+    /// [env: also ELECTRIC_SECRET]
+    #[arg(long, env = "HEADWATER_SHAPE_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub shape_secret: Option<String>,
+
+    /// Publish a table when a client asks for a shape of it; the role must own the table, or be a member of its owner
+    #[arg(long, env = "HEADWATER_AUTO_PUBLISH", num_args = 0..=1, require_equals = true, default_value = "false",
+          default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub auto_publish: bool,
+
+    /// Let clients delete shapes (DELETE /v1/shape), as tests do
+    #[arg(long, env = "HEADWATER_ALLOW_SHAPE_DELETION", num_args = 0..=1, require_equals = true, default_value = "false",
+          default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub allow_shape_deletion: bool,
+
+    /// A part of a shape's log that is sent at once: a chunk ends when it has so many bytes
+    #[arg(long, env = "HEADWATER_CHUNK_BYTES", default_value = "10MiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub chunk_bytes: u64,
+
+    /// Disk for the first rows of large shapes, while clients fetch them
+    #[arg(long, env = "HEADWATER_SNAPSHOT_BYTES", default_value = "8GiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub snapshot_bytes: u64,
+
+    /// How long a client waits for a change of a shape; a number alone is milliseconds
+    #[arg(long, env = "HEADWATER_LONG_POLL_TIMEOUT", default_value = "20s", value_parser = parse_millis, value_name = "TIME")]
+    pub long_poll_timeout: Duration,
+
+    /// How long a stream of a shape's changes lasts before the client comes back; a number alone is milliseconds
+    #[arg(long, env = "HEADWATER_SSE_TIMEOUT", default_value = "60s", value_parser = parse_millis, value_name = "TIME")]
+    pub sse_timeout: Duration,
+
+    /// How long caches may keep a part of a shape's log, in seconds
+    #[arg(long, env = "HEADWATER_CACHE_MAX_AGE", default_value_t = 60, value_name = "SECONDS")]
+    pub cache_max_age: u64,
+
+    /// How long caches may give it out while they ask for a newer one, in seconds
+    #[arg(long, env = "HEADWATER_CACHE_STALE_AGE", default_value_t = 300, value_name = "SECONDS")]
+    pub cache_stale_age: u64,
+
+    /// Most requests at the same time that begin a shape; further ones are told to come back
+    #[arg(long, env = "HEADWATER_MAX_INITIAL_REQUESTS", default_value_t = 300, value_name = "N",
+          value_parser = parse_at_least::<1>)]
+    pub max_initial_requests: usize,
+
+    /// Most requests at the same time that go on with a shape; further ones are told to come back
+    #[arg(long, env = "HEADWATER_MAX_EXISTING_REQUESTS", default_value_t = 100_000, value_name = "N",
+          value_parser = parse_at_least::<1>)]
+    pub max_existing_requests: usize,
+
     /// How to write the log; RUST_LOG chooses what, as RUST_LOG=headwater_streamer=debug
     #[arg(long, env = "HEADWATER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -194,7 +243,7 @@ impl Serve {
                 Ok(Guard::Open)
             };
         }
-        if !with_tokens && admin.is_none() {
+        if !with_tokens && admin.is_none() && self.shape_secret().is_none() {
             return Err(Error::setup(
                 "no authentication is configured: whoever reaches the port could read and write every event",
                 "set HEADWATER_JWT_SECRET (or _PUBLIC_KEY, or _JWKS_URL) and HEADWATER_JWT_AUDIENCE for tokens, \
@@ -240,6 +289,12 @@ impl Serve {
         Target::parse(&url, ca_file.as_deref())
     }
 
+    /// The shared secret of shapes, from `--shape-secret` or `ELECTRIC_SECRET`.
+    pub fn shape_secret(&self) -> Option<String> {
+        let given = self.shape_secret.clone().or_else(|| std::env::var("ELECTRIC_SECRET").ok());
+        given.filter(|secret| !secret.is_empty())
+    }
+
     /// The replication slot's name.
     pub fn slot(&self) -> String {
         format!("headwater_{}", self.replica)
@@ -270,6 +325,14 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| "a whole number and a unit, as 256MiB".to_owned())?;
     number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
+/// As ElectricSQL's variables: a number without a unit is milliseconds.
+fn parse_millis(text: &str) -> Result<Duration, String> {
+    match split_unit(text) {
+        (number, "") => parse_duration(&format!("{number}ms")),
+        _ => parse_duration(text),
+    }
 }
 
 /// A connection's buffer is as large: between what a token needs and what all connections together may take.

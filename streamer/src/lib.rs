@@ -7,6 +7,7 @@
 //! * [`log`]: the newest transactions in memory, each change framed once for all clients
 //! * [`watermark`]: up to which position nothing can appear any more
 //! * [`events`]: pages and streams of events; the exact joint between table and log
+//! * [`seam`]: what makes the joint between a snapshot of tables and the log exact
 //! * [`shape`]: rows of tables for clients of ElectricSQL's protocol
 //! * [`ingest`]: clients' batches into `headwater.ingest`
 //! * [`identity`]: who is calling
@@ -26,6 +27,7 @@ pub mod ingest;
 pub mod log;
 pub mod registry;
 pub mod run;
+pub mod seam;
 pub mod shape;
 pub mod source;
 pub mod watermark;

@@ -5,9 +5,11 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::events::Events;
 use crate::http::{self, App, Bodies, Origins, Streams, Tls};
+use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
 use crate::registry::Registry;
+use crate::shape::{self, Shapes};
 use crate::{source, watermark};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -42,7 +44,13 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         config.retry,
         shutdown.child_token(),
     );
+    let shapes =
+        Arc::new(Shapes::new(Arc::clone(&log), database.clone(), true, shape_settings(&config), shutdown.clone()));
     let app = App {
+        shapes: Arc::clone(&shapes),
+        shape_secret: config.shape_secret().map(|secret| Arc::new(Secret::new(&secret))),
+        cache_max_age: config.cache_max_age,
+        cache_stale_age: config.cache_stale_age,
         guard: Arc::new(guard),
         log: Arc::clone(&log),
         events: Arc::new(events),
@@ -73,18 +81,32 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         tokio::spawn(async move { tls.follow(ending).await });
     }
     let server = tokio::spawn(http::serve(listener, router, http_limits, tls, shutdown.clone()));
+    let router = tokio::spawn(async move { shapes.run().await });
     let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), rounds, shutdown.clone()));
     let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };
     let ended = source::run(settings, log, registry, shutdown.clone()).await;
 
     shutdown.cancel();
-    for task in [server, watermark] {
+    for task in [server, watermark, router] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a part of the streamer panicked");
         }
     }
     tracing::info!("stopped");
     ended
+}
+
+fn shape_settings(config: &Serve) -> shape::Settings {
+    shape::Settings {
+        chunk_bytes: as_usize(config.chunk_bytes),
+        long_poll_timeout: config.long_poll_timeout,
+        sse_timeout: config.sse_timeout,
+        auto_publish: config.auto_publish,
+        allow_deletion: config.allow_shape_deletion,
+        snapshot_bytes: config.snapshot_bytes,
+        initial_requests: config.max_initial_requests,
+        existing_requests: config.max_existing_requests,
+    }
 }
 
 fn start_logging(format: LogFormat) {

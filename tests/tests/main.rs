@@ -16,6 +16,7 @@ mod orders;
 mod pgbench;
 mod poll;
 mod retention;
+mod shape;
 mod stack;
 mod startup;
 mod stream;

@@ -1,17 +1,11 @@
-//! The exact joint between the table and the log.
-//!
-//! In a REPEATABLE READ transaction: the snapshot, then the rows behind the reader's watermark. Meanwhile another
-//! connection commits a small logical message. What the snapshot sees had written its commit record before the message
-//! was written, so it lies before the marker in the WAL. Hence the reader gets, without loss and without a gap:
-//! the rows; then every transaction of the log before the marker that the snapshot does *not* see; then everything
-//! from the marker on. (To compare LSNs alone is wrong: transactions become visible in another order than they commit
-//! in the WAL.)
+//! A reader that is behind the ring: what the table has beyond its watermark, joined to the log exactly (`crate::seam`).
 
 use super::{Events, Filter, table};
 use crate::error::Error;
-use crate::log::{Pin, Snapshot, Transaction};
+use crate::log::Transaction;
+use crate::seam::{self, UNSEEN_PAUSE};
 use bytes::{Bytes, BytesMut};
-use headwater_model::cursor::{Cursor, Lsn, Offset, Position};
+use headwater_model::cursor::{Cursor, Offset, Position};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,14 +21,6 @@ const PAGES_AHEAD: usize = 4;
 /// How long a page may wait for a reader that does not read: meanwhile a join holds a connection, one of the few
 /// permits, and a snapshot that keeps vacuum back. Four such readers would stop every other reader's join.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The marker normally comes back within milliseconds; after a restart the source has to catch up first.
-const MARKER_PATIENCE: Duration = Duration::from_mins(1);
-
-/// With synchronous replication a commit can be in the WAL, and out of the ring, long before it is visible.
-const UNSEEN_PAUSE: Duration = Duration::from_millis(200);
-
-const MARKER: &str = "select pg_catalog.pg_logical_emit_message(true, 'headwater.seam', '')::text";
 
 /// What a join brings, in this order: pages, then the way on.
 #[derive(Debug)]
@@ -81,11 +67,9 @@ async fn run(
         let pin = events.log.pin();
         let transaction =
             reader.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
-        let text: String =
-            transaction.query_one("select pg_catalog.pg_current_snapshot()::text", &[]).await?.try_get(0)?;
-        let snapshot: Snapshot = text.parse().map_err(|_| Error::Protocol(format!("`{text}` is not a snapshot")))?;
-        let marker = mark(events).await?;
-        let Some(missed) = wait_for(events, pin, &snapshot, marker).await? else {
+        let snapshot = seam::snapshot(&*transaction).await?;
+        let marker = seam::mark(&events.database).await?;
+        let Some(missed) = seam::missed(&events.log, pin, &snapshot, marker).await? else {
             transaction.rollback().await?;
             sleep(UNSEEN_PAUSE).await;
             continue;
@@ -126,32 +110,6 @@ async fn run(
 /// the next only when it has read what waits here.
 async fn hand_over(sender: &mpsc::Sender<Result<Joined, Error>>, page: Bytes, patience: Duration) -> bool {
     matches!(timeout(patience, sender.send(Ok(Joined::Page(page)))).await, Ok(Ok(())))
-}
-
-/// Commits the marker. `local`: it must be flushed, for only then it is decoded, but no standby needs to have it.
-async fn mark(events: &Events) -> Result<Lsn, Error> {
-    let mut client = events.database.get().await?;
-    let transaction = client.transaction().await?;
-    transaction.batch_execute("set local synchronous_commit = local").await?;
-    let text: String = transaction.query_one(MARKER, &[]).await?.try_get(0)?;
-    transaction.commit().await?;
-    text.parse().map_err(|_| Error::Protocol(format!("`{text}` is not an LSN")))
-}
-
-/// Waits until the log has everything before the marker; then what the snapshot misses, or none if the snapshot has to
-/// be taken again.
-async fn wait_for(
-    events: &Events,
-    pin: Pin,
-    snapshot: &Snapshot,
-    marker: Lsn,
-) -> Result<Option<Vec<Arc<Transaction>>>, Error> {
-    let mut head = events.log.head();
-    let arrived = timeout(MARKER_PATIENCE, head.wait_for(|head| *head >= marker)).await;
-    if !matches!(arrived, Ok(Ok(_))) {
-        return Err(Error::Timeout("the log does not reach the end of the WAL"));
-    }
-    Ok(pin.missed_by(snapshot, marker))
 }
 
 #[cfg(test)]

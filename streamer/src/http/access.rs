@@ -22,7 +22,7 @@ impl FromRequestParts<App> for Caller {
 }
 
 /// What stands behind `Bearer` in the header `authorization` (RFC 6750 2.1).
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|_| values.next().is_none());

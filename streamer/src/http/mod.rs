@@ -11,6 +11,8 @@ mod openapi;
 mod patient;
 mod problem;
 mod server;
+mod shape;
+mod shape_headers;
 mod since;
 mod socket;
 mod stream;
@@ -25,11 +27,14 @@ pub use tls::Tls;
 use crate::database::Database;
 use crate::events::Events;
 use crate::identity::Guard;
+use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::Log;
-use axum::extract::DefaultBodyLimit;
+use crate::shape::Shapes;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header, request};
-use axum::middleware::from_fn;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use problem::Problem;
@@ -57,6 +62,14 @@ pub struct App {
     pub events: Arc<Events>,
     /// For writers.
     pub ingest: Arc<Ingest>,
+    /// For clients of ElectricSQL's protocol.
+    pub shapes: Arc<Shapes>,
+    /// What lets a trusted proxy read all shapes.
+    pub shape_secret: Option<Arc<Secret>>,
+    /// How long caches may keep an answer of a shape, in seconds.
+    pub cache_max_age: u64,
+    /// How long they may give it out while they ask again, in seconds.
+    pub cache_stale_age: u64,
     /// For what is asked of Postgres directly.
     pub database: Database,
     /// The largest message over a WebSocket.
@@ -98,9 +111,10 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
         .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(&method))
         // Bodies are read with a limit of our own, which can tell the limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(compression())
         .layer(cors(origins))
         .layer(Extension(origins.clone()))
+        .layer(from_fn_with_state(app.clone(), shapes_first))
+        .layer(compression())
         .with_state(app);
     if local_names { router.layer(from_fn(host::require_local)) } else { router }
 }
@@ -109,6 +123,14 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
 fn compression() -> CompressionLayer<impl Predicate> {
     let worth_it = SizeAbove::new(COMPRESSED_FROM_BYTES).and(NotForContentType::SSE);
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
+}
+
+/// ElectricSQL's paths, in every spelling. Outside of our own rules for origins: theirs are other ones.
+async fn shapes_first(State(app): State<App>, request: Request, next: Next) -> Response {
+    match shape::route(app, request).await {
+        Ok(response) => response,
+        Err(request) => next.run(*request).await,
+    }
 }
 
 fn cors(origins: &Origins) -> CorsLayer {

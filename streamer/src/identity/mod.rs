@@ -20,7 +20,7 @@ use std::time::SystemTime;
 pub const MAX_CREDENTIAL_BYTES: usize = 16 * 1024;
 
 /// Whose rows a caller may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
     /// Everybody's: a trusted backend, or a service without authentication.
     Everything,
@@ -73,6 +73,11 @@ pub enum Guard {
 }
 
 impl Guard {
+    /// Whether everybody is trusted.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
     /// Who presents `bearer`, the text behind `Bearer ` in the header `authorization`.
     pub async fn identify(&self, bearer: Option<&str>) -> Result<Identity, Refusal> {
         let Self::Closed { admin, tokens } = self else { return Ok(Identity::trusted()) };

@@ -4,7 +4,7 @@ use super::frame::EventRow;
 use super::ring::Watermark;
 use super::rows::Collector;
 use super::transaction::{Event, Transaction};
-use crate::decode::{Cell, Message, Relation, RelationColumn, Tuple};
+use crate::decode::{Cell, Message, OldRow, Relation, RelationColumn, Tuple};
 use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Lsn, Offset, Position};
 use std::collections::{HashMap, HashSet};
@@ -122,21 +122,23 @@ impl Assembler {
                 if self.event_tables.contains_key(relation) {
                     self.event(*relation, op, new)?;
                 } else {
-                    self.row(*relation, op, |rows| rows.insert(*relation, op, new));
+                    self.row(*relation, op, false, |rows| rows.insert(*relation, op, new));
                 }
             }
             Message::Update { relation, old, new } => {
                 let op = self.count("an update")?;
-                self.row(*relation, op, |rows| rows.update(*relation, op, old.as_ref(), new));
+                let untold = !matches!(old, Some(OldRow::Full(_)));
+                self.row(*relation, op, untold, |rows| rows.update(*relation, op, old.as_ref(), new));
             }
             Message::Delete { relation, old } => {
                 let op = self.count("a delete")?;
-                self.row(*relation, op, |rows| rows.delete(*relation, op, old));
+                let untold = !matches!(old, OldRow::Full(_));
+                self.row(*relation, op, untold, |rows| rows.delete(*relation, op, old));
             }
             Message::Truncate { relations } => {
                 let op = self.count("a truncate")?;
                 for relation in relations.iter() {
-                    self.row(relation, op, |rows| rows.truncate(relation, op));
+                    self.row(relation, op, true, |rows| rows.truncate(relation, op));
                 }
             }
             Message::Logical { transactional: true, prefix } => {
@@ -168,10 +170,10 @@ impl Assembler {
         Ok(())
     }
 
-    fn row(&mut self, relation: u32, op: u64, keep: impl FnOnce(&mut Collector)) {
+    fn row(&mut self, relation: u32, op: u64, broken: bool, keep: impl FnOnce(&mut Collector)) {
         let Some(open) = self.open.as_mut().filter(|_| self.rows.knows(relation)) else { return };
         if open.oversize {
-            return self.rows.touch(relation, op);
+            return self.rows.touch(relation, op, broken);
         }
         keep(&mut self.rows);
         if open.bytes + self.rows.bytes() > self.limit_bytes {

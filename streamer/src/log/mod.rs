@@ -17,7 +17,7 @@ pub use ring::{Limits, Watermark};
 pub use rows::{RowChange, RowKind, Rows, Table, TableColumn};
 pub use snapshot::{InvalidSnapshot, Snapshot};
 pub use timestamp::write_rfc3339;
-pub use transaction::{Event, Transaction};
+pub use transaction::{Event, Touched, Transaction};
 
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use ring::Ring;
@@ -85,7 +85,7 @@ pub enum Read {
 pub enum RowsRead {
     /// The log follows another history by now.
     Foreign,
-    /// The ring does not reach back that far.
+    /// The ring does not reach back that far, or a table was truncated since.
     Behind,
     /// What there is.
     Found {
@@ -242,6 +242,47 @@ impl Log {
             }
         }
         RowsRead::Found { transactions, upto, head }
+    }
+
+    /// As [`Log::rows`], by somebody who knows which transactions before `upto` are of interest: those with these
+    /// commits. The others need not be in the ring any more.
+    pub fn rows_at(&self, epoch: Epoch, tables: &[u32], after: Offset, commits: &[Lsn], upto: Lsn) -> RowsRead {
+        let state = self.read_state();
+        if state.epoch != Some(epoch) {
+            return RowsRead::Foreign;
+        }
+        if state.ring.breaks(tables, after) {
+            return RowsRead::Behind;
+        }
+        let transactions: Option<Vec<Arc<Transaction>>> =
+            commits.iter().map(|commit| state.ring.committed_at(*commit).map(Arc::clone)).collect();
+        let Some(transactions) = transactions else { return RowsRead::Behind };
+        RowsRead::Found { transactions, upto, head: state.ring.head() }
+    }
+
+    /// The transactions with row changes that committed at or behind `from`, and the head; none if they are not all in
+    /// the ring any more. At most so many that the writer is not kept waiting: the place to go on from comes with them.
+    pub fn routed(&self, from: Lsn) -> (Option<Vec<Arc<Transaction>>>, Lsn) {
+        let state = self.read_state();
+        let head = state.ring.head();
+        if from < state.ring.start() {
+            return (None, head);
+        }
+        let mut transactions = Vec::new();
+        for (count, transaction) in state.ring.transactions_after(Offset { lsn: from, op: 0 }).enumerate() {
+            if count == TRANSACTIONS_PER_READ {
+                return (Some(transactions), transaction.commit);
+            }
+            if !transaction.touched.is_empty() {
+                transactions.push(Arc::clone(transaction));
+            }
+        }
+        (Some(transactions), head)
+    }
+
+    /// The last change of any of these tables, as far back as is known.
+    pub fn last_change(&self, tables: &[u32]) -> Option<Offset> {
+        self.read_state().ring.last_change(tables)
     }
 
     /// Whether everything behind `after` that concerns these tables is in the ring.

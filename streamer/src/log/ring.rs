@@ -58,6 +58,8 @@ pub(super) struct Ring {
     touched_from: Lsn,
     /// The last change of each published table, by OID.
     touched: HashMap<u32, Offset>,
+    /// The last change of each by which clients' copies could not be brought up to date.
+    broken: HashMap<u32, Offset>,
 }
 
 impl Ring {
@@ -75,6 +77,7 @@ impl Ring {
             watermarks: VecDeque::new(),
             touched_from: start,
             touched: HashMap::new(),
+            broken: HashMap::new(),
         }
     }
 
@@ -100,8 +103,12 @@ impl Ring {
             return; // sent again after a reconnection
         }
         let end = transaction.end;
-        for (table, op) in &transaction.touched {
-            self.touched.insert(*table, Offset { lsn: transaction.commit, op: *op });
+        for touched in &transaction.touched {
+            let offset = Offset { lsn: transaction.commit, op: touched.last };
+            self.touched.insert(touched.table, offset);
+            if touched.broken {
+                self.broken.insert(touched.table, offset);
+            }
         }
         if transaction.oversize {
             // It takes everything before it along: whoever has not read that yet goes to the table anyway.
@@ -206,10 +213,24 @@ impl Ring {
         tables.iter().filter_map(|table| self.touched.get(table)).max().copied()
     }
 
-    /// Whether everything behind `offset` that concerns these tables is here: what has left the ring was others'.
+    /// Whether everything behind `offset` that concerns these tables is here, and brings a copy up to date: what has
+    /// left the ring was others', and no table was truncated.
     pub(super) fn holds_of(&self, tables: &[u32], offset: Offset) -> bool {
+        if self.breaks(tables, offset) {
+            return false;
+        }
         let known = offset >= Offset::just_before(self.touched_from);
         self.holds(offset) || (known && self.last_change(tables).is_none_or(|last| last <= offset))
+    }
+
+    /// Whether one of these tables was truncated behind `offset`, or a change of it was not told whole.
+    pub(super) fn breaks(&self, tables: &[u32], offset: Offset) -> bool {
+        tables.iter().filter_map(|table| self.broken.get(table)).any(|broken| *broken > offset)
+    }
+
+    /// The transaction with this commit.
+    pub(super) fn committed_at(&self, commit: Lsn) -> Option<&Arc<Transaction>> {
+        self.transactions.get(self.index(commit)).filter(|transaction| transaction.commit == commit)
     }
 
     /// The transactions that may have something behind `offset`, oldest first.

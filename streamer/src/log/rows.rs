@@ -1,6 +1,7 @@
 //! The row changes of one transaction, kept as they came over the wire: for shapes, each of which selects and renders
 //! what it needs.
 
+use super::transaction::Touched;
 use crate::decode::{OldRow, Relation, Tuple};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,8 +116,7 @@ pub(super) struct Collector {
     tables: Vec<Arc<Table>>,
     changes: Vec<Kept>,
     cells: Vec<u8>,
-    /// Tables with changes, and the op of the last one.
-    touched: Vec<(u32, u64)>,
+    touched: Vec<Touched>,
     described: bool,
 }
 
@@ -188,13 +188,14 @@ impl Collector {
     }
 
     /// Only that something happened to the table, for a transaction that is too large to be kept.
-    pub(super) fn touch(&mut self, relation: u32, op: u64) {
-        match self.touched.last_mut().filter(|(last, _)| *last == relation) {
-            Some((_, last)) => *last = op,
-            None => match self.touched.iter_mut().find(|(known, _)| *known == relation) {
-                Some((_, last)) => *last = op,
-                None => self.touched.push((relation, op)),
-            },
+    pub(super) fn touch(&mut self, table: u32, last: u64, broken: bool) {
+        let known = match self.touched.last_mut() {
+            Some(newest) if newest.table == table => Some(newest),
+            _ => self.touched.iter_mut().find(|known| known.table == table),
+        };
+        match known {
+            Some(known) => *known = Touched { table, last, broken: known.broken || broken },
+            None => self.touched.push(Touched { table, last, broken }),
         }
     }
 
@@ -213,7 +214,7 @@ impl Collector {
         // There are no more tables than OIDs.
         let table = u32::try_from(place).unwrap_or(u32::MAX);
         self.changes.push(Kept { op, table, kind, start, split, end: self.cells.len() });
-        self.touch(relation, op);
+        self.touch(relation, op, matches!(kind, RowKind::Truncate | RowKind::Untold));
     }
 
     /// The transaction begins.
@@ -235,7 +236,7 @@ impl Collector {
     }
 
     /// What was collected: the rows, the tables touched, and whether a table was described since the last call.
-    pub(super) fn take(&mut self) -> (Rows, Box<[(u32, u64)]>, bool) {
+    pub(super) fn take(&mut self) -> (Rows, Box<[Touched]>, bool) {
         let rows = Rows {
             tables: self.tables.as_slice().into(),
             changes: self.changes.as_slice().into(),

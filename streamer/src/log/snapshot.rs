@@ -18,6 +18,21 @@ impl Snapshot {
         xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
     }
 
+    /// Everything below is visible.
+    pub fn xmin(&self) -> u64 {
+        self.xmin
+    }
+
+    /// Nothing from here on is visible.
+    pub fn xmax(&self) -> u64 {
+        self.xmax
+    }
+
+    /// In progress when the snapshot was taken, ascending.
+    pub fn running(&self) -> &[u64] {
+        &self.running
+    }
+
     /// The 64-bit id nearest to the snapshot's `xmax`: ids in use never lie further apart than half the 32-bit circle.
     fn widen(&self, xid: u32) -> u64 {
         #[expect(

@@ -27,8 +27,8 @@ pub struct Transaction {
     pub events: Vec<Event>,
     /// Its changes of rows of published tables.
     pub rows: Rows,
-    /// The published tables with changes, by OID, and the op of the last one in each; of an oversize one, too.
-    pub touched: Box<[(u32, u64)]>,
+    /// The published tables with changes; of an oversize one, too.
+    pub touched: Box<[Touched]>,
     /// Whether a table was described since the transaction before: it is new to this connection, or different.
     pub described: bool,
 }
@@ -46,13 +46,24 @@ impl Transaction {
 
     /// Whether it changed one of these tables; `tables` in ascending order.
     pub fn touches(&self, tables: &[u32]) -> bool {
-        self.touched.iter().any(|(table, _)| tables.binary_search(table).is_ok())
+        self.touched.iter().any(|touched| tables.binary_search(&touched.table).is_ok())
     }
 
     /// The offset of one of its events.
     pub fn offset(&self, event: &Event) -> Offset {
         Offset { lsn: self.commit, op: event.op }
     }
+}
+
+/// A table that a transaction changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Its OID.
+    pub table: u32,
+    /// The op of the last change.
+    pub last: u64,
+    /// Whether what clients have of it cannot be brought up to date: it was truncated, or a change was not told whole.
+    pub broken: bool,
 }
 
 /// One event, ready to be sent.

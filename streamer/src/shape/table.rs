@@ -57,7 +57,7 @@ pub struct Column {
     pub pk_index: Option<usize>,
     /// How its text is ordered and compared.
     pub collation: Collation,
-    /// A generated column.
+    /// A generated column, and not in the WAL.
     pub generated: bool,
     /// The labels of an enum, in their order; of an array, those of its elements.
     pub enum_labels: Vec<String>,
@@ -153,13 +153,16 @@ const TABLE: &str = "select c.oid, c.relkind in ('r', 'p') and c.relpersistence 
        from pg_catalog.pg_class t where t.oid = c.oid or t.oid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p)) m \
      where n.nspname = $1 and c.relname = $2";
 
-/// One row per column. `$1` OID of the table.
+/// One row per column. `$1` OID of the table, `$2` publication. From Postgres 18 on a publication can have stored generated
+/// columns; before, its catalog does not know that word.
 const COLUMNS: &str = "with recursive bases as ( \
        select t.oid as type, t.oid as base, t.typbasetype as next from pg_catalog.pg_type t \
          where t.oid in (select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = $1) \
        union all select b.type, t.oid, t.typbasetype from bases b join pg_catalog.pg_type t on t.oid = b.next where b.next <> 0) \
      select a.attname::text, a.atttypid, t.typname::text, a.atttypmod, a.attndims::int4, \
-       a.attnotnull or coalesce(k.place, -1) >= 0, k.place, a.attgenerated <> '', \
+       a.attnotnull or coalesce(k.place, -1) >= 0, k.place, \
+       a.attgenerated <> '' and not (a.attgenerated = 's' and exists (select from pg_catalog.pg_publication p \
+         where p.pubname = $2 and pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's')), \
        case when a.attcollation = 0 then 'none' when not l.collisdeterministic then 'loose' \
          when l.collname in ('C', 'POSIX') and l.collnamespace = 'pg_catalog'::regnamespace then 'bytes' \
          when coalesce(nullif(l.collcollate, ''), case when l.collprovider = 'd' then d.datcollate::text end, '') \
@@ -206,8 +209,8 @@ pub async fn load(
     } else {
         (Vec::new(), None)
     };
-    let statement = client.prepare_typed(COLUMNS, &[Type::OID]).await?;
-    let columns = client.query(&statement, &[&oid]).await?;
+    let statement = client.prepare_typed(COLUMNS, &[Type::OID, Type::TEXT]).await?;
+    let columns = client.query(&statement, &[&oid, &publication]).await?;
     let columns = columns.iter().map(column).collect::<Result<Vec<Column>, Error>>()?;
     let columns = columns.into_iter().filter(|column| !excluded.contains(&column.name)).collect();
     let (oids, storages, identities): (Vec<u32>, Vec<Option<u32>>, Vec<bool>) =

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decode::decode;
-use crate::log::{RowChange, Rows};
+use crate::log::{RowChange, Rows, Touched};
 
 fn cstr(text: &str) -> Vec<u8> {
     [text.as_bytes(), b"\0"].concat()
@@ -196,7 +196,7 @@ fn rows_are_kept_whole() {
     assert_eq!(seen(&transactions[0].rows, None), all);
     assert_eq!(seen(&transactions[0].rows, Some(4)), all[2..]);
     assert_eq!(seen(&transactions[0].rows, Some(5)), all[2..]);
-    assert_eq!(*transactions[0].touched, [(2, 14)]);
+    assert_eq!(*transactions[0].touched, [Touched { table: 2, last: 14, broken: true }]);
     assert!(transactions[0].described && !transactions[1].described);
     assert!(transactions[1].is_empty() && transactions[1].touched.is_empty());
 }
@@ -225,7 +225,8 @@ fn of_a_transaction_larger_than_the_ring_it_is_known_what_it_touched() {
     ];
     let transactions = assemble(300, &messages, None).expect("they are well formed");
     assert!(transactions[0].oversize && transactions[0].rows.is_empty());
-    assert_eq!(*transactions[0].touched, [(2, 4), (3, 6)]);
+    let touched = |table, last| Touched { table, last, broken: false };
+    assert_eq!(*transactions[0].touched, [touched(2, 4), touched(3, 6)]);
     assert!(!transactions[1].oversize);
     assert_eq!(seen(&transactions[1].rows, None), [format!("0 Insert 3 >{long}")]);
 }

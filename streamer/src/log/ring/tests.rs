@@ -1,7 +1,7 @@
 //! The ring against a model that forgets nothing.
 
 use super::*;
-use crate::log::Rows;
+use crate::log::{Rows, Touched};
 use bytes::Bytes;
 use headwater_model::cursor::Lsn;
 use proptest::prelude::*;
@@ -174,10 +174,14 @@ proptest! {
 
 #[test]
 fn a_table_that_nobody_changed_is_held_however_old_the_place() {
-    let touched = |transaction: Transaction, table: u32| Transaction { touched: [(table, 0)].into(), ..transaction };
+    let touched = |transaction: Transaction, table: u32| Transaction {
+        touched: [Touched { table, last: 0, broken: table == 9 }].into(),
+        ..transaction
+    };
     let mut ring = ring(200, 1 << 20);
     ring.append(touched(transaction(1, 88, 96, 1), 5));
     ring.append(touched(transaction(2, 104, 112, 1), 6)); // 1 leaves
+    ring.append(touched(transaction(4, 112, 120, 0), 9));
     ring.append(Transaction { oversize: true, ..touched(transaction(3, 120, 128, 0), 7) });
     let at = |lsn: u64| Offset { lsn: Lsn(lsn), op: 0 };
     let check = |tables: &[u32], lsn: u64, expected: bool| {
@@ -192,4 +196,6 @@ fn a_table_that_nobody_changed_is_held_however_old_the_place() {
     check(&[8], 79, true);
     check(&[8], 78, false); // from before the first start: nobody knows
     check(&[7], 127, true);
+    check(&[9], 111, false);
+    check(&[9], 112, true);
 }

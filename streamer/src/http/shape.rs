@@ -1,0 +1,282 @@
+//! `/v1/shape`, `/v1/health` and `/`: ElectricSQL's protocol. Texts and headers are those that its clients know.
+
+use super::App;
+use super::access::{bearer, until};
+use super::body;
+use super::shape_headers::{self, Caching};
+use crate::identity::{Reach, Refusal};
+use crate::log::Feed;
+use crate::shape::{Answer, Body as Messages, MUST_REFETCH, Parameters, ShapeError, ShapeOffset};
+use axum::body::Body;
+use axum::extract::{Query, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::unfold;
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// What this path means, however it is written: `/v1//shape/` and `/v1/%73hape` are the same, so that nobody gets by the
+/// secret with another spelling. None if it is not one of ours.
+pub(super) async fn route(app: App, request: Request) -> Result<Response, Box<Request>> {
+    let path = request.uri().path();
+    if !(path == "/" || path.contains("/v1") || path.contains('%') || path.starts_with("//")) {
+        return Err(Box::new(request));
+    }
+    let decoded = percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
+    let path: Vec<&str> = decoded.split('/').filter(|part| !part.is_empty()).collect();
+    let methods = if path == ["v1", "shape"] { "GET, POST, HEAD, DELETE, OPTIONS" } else { "GET, HEAD" };
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match *path.as_slice() {
+        [] if matches!(*request.method(), Method::GET | Method::HEAD) => StatusCode::OK.into_response(),
+        ["v1", "health"] if matches!(*request.method(), Method::GET | Method::HEAD) => health(&app),
+        ["v1", "shape"] => shape(&app, request).await,
+        [] | ["v1", ..] => (StatusCode::NOT_FOUND, "Not found").into_response(),
+        _ => return Err(Box::new(request)),
+    };
+    shape_headers::common(response.headers_mut(), origin.as_ref(), methods);
+    Ok(response)
+}
+
+fn health(app: &App) -> Response {
+    let (code, status) = match *app.log.feed().borrow() {
+        Feed::Streaming => (StatusCode::OK, "active"),
+        Feed::Starting => (StatusCode::ACCEPTED, "starting"),
+        Feed::Interrupted => (StatusCode::ACCEPTED, "waiting"),
+    };
+    let headers =
+        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate")];
+    (code, headers, json!({ "status": status }).to_string()).into_response()
+}
+
+async fn shape(app: &App, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let method = parts.method.clone();
+    if method == Method::OPTIONS {
+        return shape_headers::preflight(&parts.headers);
+    }
+    if !matches!(method, Method::GET | Method::HEAD | Method::POST | Method::DELETE) {
+        return (StatusCode::NOT_FOUND, "Not found").into_response();
+    }
+    let mut parameters = parameters(&parts.uri);
+    let caller = match authenticate(app, &parts.headers, &parameters).await {
+        Ok(caller) => caller,
+        Err(refusal) => return refused(&refusal),
+    };
+    if method == Method::POST {
+        let text = match body::read(&parts.headers, body, &app.bodies).await {
+            Ok(text) => text,
+            Err(problem) => return problem.into_response(),
+        };
+        if let Err(response) = take_body(&text.text, &mut parameters) {
+            return *response;
+        }
+    }
+    let outcome = if method == Method::DELETE {
+        match parameters.deletion() {
+            Ok(deletion) => app.shapes.delete(deletion, &caller.reach).await.map(|()| deleted()),
+            Err(error) => Err(error),
+        }
+    } else {
+        match parameters.asked() {
+            Ok(asked) => {
+                let caching = Caching::of(app, &method, &asked, &caller);
+                let seen = (parts.headers.get(header::IF_NONE_MATCH), asked.offset);
+                let answer = app.shapes.answer(asked.clone(), &caller.reach, caller.until).await;
+                answer.map(|answer| answered(answer, &asked, seen, &caching))
+            }
+            Err(error) => Err(error),
+        }
+    };
+    let response = outcome.unwrap_or_else(|error| failed(&error, caller.reach != Reach::Everything));
+    if method == Method::HEAD {
+        let (parts, _) = response.into_parts();
+        return Response::from_parts(parts, Body::empty());
+    }
+    response
+}
+
+fn parameters(uri: &Uri) -> Parameters {
+    // What is not UTF-8 becomes the replacement character, and no name that anybody knows.
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs);
+    Parameters::new(pairs.unwrap_or_default())
+}
+
+/// Who asks for a shape.
+#[derive(Debug)]
+pub(super) struct ShapeCaller {
+    pub(super) reach: Reach,
+    pub(super) until: Option<Instant>,
+    /// Whether a token says so; then answers are for its holder alone.
+    pub(super) private: bool,
+}
+
+/// The shared secret of a trusted proxy, or a token.
+async fn authenticate(app: &App, headers: &HeaderMap, parameters: &Parameters) -> Result<ShapeCaller, Refusal> {
+    let trusted = || ShapeCaller { reach: Reach::Everything, until: None, private: false };
+    if let Some(secret) = &app.shape_secret {
+        let given = parameters.get("secret").or_else(|| parameters.get("api_secret"));
+        match given {
+            Some(given) if secret.is(given) => return Ok(trusted()),
+            Some(_) => return Err(Refusal::Missing),
+            // Without a token either, nobody is let in because others need not say who they are.
+            None if !headers.contains_key(header::AUTHORIZATION) => return Err(Refusal::Missing),
+            None => {}
+        }
+    }
+    let caller = app.guard.identify(bearer(headers)?).await?;
+    let private = caller.reach != Reach::Everything;
+    if app.shape_secret.is_some() && !private && app.guard.is_open() {
+        return Err(Refusal::Missing);
+    }
+    Ok(ShapeCaller { until: until(&caller), reach: caller.reach, private })
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let (status, message) = match refusal {
+        Refusal::Missing => (StatusCode::UNAUTHORIZED, "Unauthorized - Invalid API secret".to_owned()),
+        Refusal::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, (*why).to_owned()),
+        other => (StatusCode::UNAUTHORIZED, format!("Unauthorized - {other}")),
+    };
+    plain_error(status, &json!({ "message": message }))
+}
+
+/// A body's parameters join those of the query.
+fn take_body(text: &str, parameters: &mut Parameters) -> Result<(), Box<Response>> {
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+        let body = json!({ "error": "Invalid JSON in request body", "details": error.to_string() });
+        Box::new(plain_error(StatusCode::BAD_REQUEST, &body))
+    })?;
+    let serde_json::Value::Object(object) = value else {
+        let body = json!({ "error": "Request body must be a JSON object" });
+        return Err(Box::new(plain_error(StatusCode::BAD_REQUEST, &body)));
+    };
+    parameters.merge(object);
+    Ok(())
+}
+
+fn answered(
+    answer: Answer,
+    asked: &crate::shape::Asked,
+    (if_none_match, requested): (Option<&HeaderValue>, ShapeOffset),
+    caching: &Caching,
+) -> Response {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: &'static str, value: &str| {
+        // Names of columns may be anything.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("electric-handle", &answer.handle);
+    set("electric-offset", &answer.offset.to_string());
+    if asked.live {
+        set("electric-cursor", &caching.cursor(asked.cursor).to_string());
+    } else {
+        set("electric-schema", &answer.schema);
+    }
+    if answer.up_to_date {
+        set("electric-up-to-date", "");
+    }
+    set("electric-has-data", if answer.has_data { "true" } else { "false" });
+    // Nothing in a while is never the same again.
+    let suffix = if answer.has_data { String::new() } else { format!(":{:x}", unique()) };
+    let etag = format!("\"{}:{requested}:{}{suffix}\"", answer.handle, answer.offset);
+    set("etag", &etag);
+    set("cache-control", &caching.of_answer());
+    if caching.private {
+        set("vary", "authorization");
+    }
+    let known = if_none_match
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|list| list.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
+    match answer.body {
+        _ if known => (StatusCode::NOT_MODIFIED, headers).into_response(),
+        Messages::Array(bytes) => {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            (headers, bytes).into_response()
+        }
+        Messages::Stream(stream) => {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+            // nginx would hold changes back.
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+            let blocks = unfold(stream, async |mut stream| {
+                let blocks = stream.next().await?;
+                Some((Ok::<_, Infallible>(blocks), stream))
+            });
+            (headers, Body::from_stream(blocks)).into_response()
+        }
+    }
+}
+
+fn deleted() -> Response {
+    (StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-cache")]).into_response()
+}
+
+fn failed(error: &ShapeError, private: bool) -> Response {
+    match error {
+        ShapeError::Invalid(errors) => {
+            plain_error(StatusCode::BAD_REQUEST, &json!({ "message": "Invalid request", "errors": errors }))
+        }
+        ShapeError::Refetch(handle) => refetch(handle.as_deref(), private),
+        ShapeError::NotFound => plain_error(StatusCode::NOT_FOUND, &json!({ "message": error.to_string() })),
+        ShapeError::NotAllowed => plain_error(StatusCode::METHOD_NOT_ALLOWED, &json!({ "message": error.to_string() })),
+        ShapeError::Unavailable { body, retry_after } => {
+            let mut response = plain_error(StatusCode::SERVICE_UNAVAILABLE, body);
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, retry_after.as_secs().into());
+            headers.insert("electric-internal-known-error", HeaderValue::from_static("true"));
+            response
+        }
+        ShapeError::Failed(error) => {
+            tracing::error!(%error, "a shape's request failed");
+            plain_error(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "Internal server error" }))
+        }
+    }
+}
+
+fn refetch(handle: Option<&str>, private: bool) -> Response {
+    let scope = if private { "private" } else { "public" };
+    let (handle, caching) = match handle.map(HeaderValue::from_str) {
+        Some(Ok(handle)) => (Some(handle), format!("{scope}, max-age=60, must-revalidate")),
+        // Whoever asks again may be told of a handle.
+        _ => (None, "no-store".to_owned()),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(caching) = HeaderValue::from_str(&caching) {
+        headers.insert(header::CACHE_CONTROL, caching);
+    }
+    if private {
+        headers.insert(header::VARY, HeaderValue::from_static("authorization"));
+    }
+    if let Some(handle) = handle {
+        headers.insert("electric-handle", handle);
+    }
+    (StatusCode::CONFLICT, headers, MUST_REFETCH).into_response()
+}
+
+fn plain_error(status: StatusCode, body: &serde_json::Value) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("surrogate-control"), "no-store"),
+    ];
+    (status, headers, body.to_string()).into_response()
+}
+
+/// Never the same again on this machine.
+pub(super) fn unique() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    #[expect(clippy::cast_possible_truncation, reason = "only its changing matters")]
+    let now = now as u64;
+    now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ COUNT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,345 @@
+//! What a shape is: a table, which of its rows and columns, and how they are told. Two requests that mean the same have the
+//! same definition, on every replica. Pure.
+
+use super::error::ShapeError;
+use super::filter::Filter;
+use super::json;
+use super::name;
+use super::table::{Column, TableSchema, quote};
+use crate::identity::Reach;
+use headwater_model::cursor::{Epoch, Lsn};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// How updates and deletes are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Replica {
+    /// The key and what changed.
+    #[default]
+    Default,
+    /// The whole row, and the old values of what changed.
+    Full,
+}
+
+/// Whether a client gets the rows that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LogMode {
+    /// Rows, then changes.
+    #[default]
+    Full,
+    /// Changes only.
+    ChangesOnly,
+}
+
+/// What a request says of the shape it wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// As written.
+    pub table: String,
+    /// As written.
+    pub filter: Option<String>,
+    /// By number.
+    pub params: BTreeMap<u32, String>,
+    /// As written.
+    pub columns: Option<String>,
+    /// As written.
+    pub queryable: Option<String>,
+    /// How changes are told.
+    pub replica: Replica,
+    /// With rows or without.
+    pub log: LogMode,
+}
+
+/// A shape.
+#[derive(Debug)]
+pub(super) struct Definition {
+    /// Its table.
+    pub(super) table: Arc<TableSchema>,
+    /// The OIDs whose changes count, ascending.
+    pub(super) members: Vec<u32>,
+    /// The columns that clients get, by their place in the table.
+    pub(super) selected: Vec<usize>,
+    /// The columns that make up a row's key: the primary key, or all.
+    pub(super) key: Vec<usize>,
+    /// Whether `key` is the primary key.
+    pub(super) has_primary_key: bool,
+    /// Columns that subsets may be chosen and ordered by; all, if none.
+    pub(super) queryable: Option<Vec<usize>>,
+    /// Which rows.
+    pub(super) filter: Option<Filter>,
+    /// Whose rows, by the caller's token.
+    pub(super) tenant: Option<TenantRows>,
+    /// How changes are told.
+    pub(super) replica: Replica,
+    /// With rows or without.
+    pub(super) log: LogMode,
+    /// All of it as text, the same for the same shape.
+    pub(super) identity: Arc<str>,
+    /// What handles of this shape begin with.
+    digest: String,
+}
+
+/// A tenant's rows: those whose column has this text; null for those without a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TenantRows {
+    /// Place of the tenant column.
+    pub(super) column: usize,
+    /// The tenant.
+    pub(super) tenant: Option<Arc<str>>,
+}
+
+impl Definition {
+    /// Works out what is wanted of `table`, within `reach`.
+    pub(super) fn new(
+        wanted: &Wanted,
+        table: Arc<TableSchema>,
+        reach: &Reach,
+        epoch: Epoch,
+    ) -> Result<Self, ShapeError> {
+        let pk = table.primary_key();
+        let has_primary_key = !pk.is_empty();
+        let queryable = wanted.queryable.as_deref();
+        let queryable = queryable.map(|list| columns_of(&table, list, &pk, "queryable_columns")).transpose()?;
+        let selected = match wanted.columns.as_deref() {
+            Some(list) => {
+                let selected = columns_of(&table, list, &pk, "columns")?;
+                let allowed = |at: &usize| queryable.as_ref().is_none_or(|allowed| allowed.contains(at));
+                if let Some(hidden) = selected.iter().find(|at| !allowed(at)) {
+                    let name = &table.columns[*hidden].name;
+                    return Err(ShapeError::invalid(
+                        "columns",
+                        format!("The following columns are not queryable: {name}"),
+                    ));
+                }
+                selected
+            }
+            None => queryable.clone().unwrap_or_else(|| (0..table.columns.len()).collect()),
+        };
+        refuse_generated(&table, &selected)?;
+        let filter = match wanted.filter.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+            Some(text) => Some(
+                Filter::parse(text, &wanted.params, &table)
+                    .map_err(|error| ShapeError::invalid("where", error.to_string()))?,
+            ),
+            None => None,
+        };
+        let tenant = match (reach, table.tenant_column.as_deref().and_then(|name| table.column(name))) {
+            (Reach::Tenant(tenant), Some(column)) => Some(TenantRows { column, tenant: tenant.clone() }),
+            _ => None,
+        };
+        let key = if has_primary_key { pk } else { all_by_name(&table) };
+        let mut members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();
+        members.sort_unstable();
+        let mut definition = Self {
+            members,
+            selected,
+            key,
+            has_primary_key,
+            queryable,
+            filter,
+            tenant,
+            replica: wanted.replica,
+            log: wanted.log,
+            identity: "".into(),
+            digest: String::new(),
+            table,
+        };
+        definition.identity = definition.describe(epoch).into();
+        definition.digest = digest(&definition.identity);
+        Ok(definition)
+    }
+
+    fn describe(&self, epoch: Epoch) -> String {
+        let table = &self.table;
+        let names =
+            |list: &[usize]| list.iter().map(|at| table.columns[*at].name.as_str()).collect::<Vec<_>>().join("\u{0}");
+        let columns: Vec<_> = (table.columns.iter())
+            .map(|column| json!([column.name, column.type_oid, column.type_name, column.type_mod, column.pk_index]))
+            .collect();
+        json!({
+            "epoch": epoch.to_string(), "oid": table.oid, "schema": table.schema, "table": table.name,
+            "members": self.members, "columns": columns, "selected": names(&self.selected),
+            "queryable": self.queryable.as_deref().map(names),
+            "where": self.filter.as_ref().map(Filter::to_sql),
+            "tenant": self.tenant.as_ref().map(|rows| json!([rows.column, rows.tenant.as_deref()])),
+            "replica": self.replica == Replica::Full, "changes_only": self.log == LogMode::ChangesOnly,
+        })
+        .to_string()
+    }
+
+    /// The handle of this shape as of a snapshot at `lsn`. Says all that another replica needs to check it.
+    pub(super) fn handle(&self, lsn: Lsn) -> String {
+        format!("{}-{}", self.digest, lsn.0)
+    }
+
+    /// The LSN of the snapshot, if this is a handle of this shape.
+    pub(super) fn snapshot_of(&self, handle: &str) -> Option<Lsn> {
+        let (digest, lsn) = handle.split_once('-')?;
+        let digits = lsn.bytes().all(|byte| byte.is_ascii_digit());
+        if digest == self.digest && digits { lsn.parse().ok().map(Lsn) } else { None }
+    }
+
+    /// Whether a row belongs to the shape; values by their columns' place in the table.
+    pub(super) fn takes(&self, row: &[Option<&str>]) -> bool {
+        let own = |rows: &TenantRows| row.get(rows.column).copied().flatten() == rows.tenant.as_deref();
+        self.tenant.as_ref().is_none_or(own)
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(row) == Some(true))
+    }
+
+    /// The condition for SQL: our own text, none of the client's.
+    pub(super) fn condition(&self) -> String {
+        let mut sql = self.filter.as_ref().map_or_else(|| "true".to_owned(), |filter| format!("({})", filter.to_sql()));
+        if let Some(TenantRows { column, tenant }) = &self.tenant {
+            let name = quote(&self.table.columns[*column].name);
+            let _ = match tenant {
+                Some(tenant) => write!(sql, " and {name}::text = {}", literal(tenant)),
+                None => write!(sql, " and {name} is null"),
+            };
+        }
+        sql
+    }
+
+    /// The columns that a snapshot reads: those of clients and those of keys, in the table's order.
+    pub(super) fn read(&self) -> Vec<usize> {
+        (0..self.table.columns.len()).filter(|at| self.selected.contains(at) || self.key.contains(at)).collect()
+    }
+
+    /// The header `electric-schema`, as `table` is now: what may be null may have changed.
+    pub(super) fn schema(&self, table: &TableSchema) -> String {
+        let parts = self.selected.iter().map(|at| {
+            let column = &self.table.columns[*at];
+            let column = table.column(&column.name).map_or(column, |at| &table.columns[at]);
+            format!("{}:{}", json::text(&column.name), describe_column(column))
+        });
+        format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// A constant for SQL. Standard strings, whatever the session says: `E''` is the only form that means the same under
+/// both settings.
+pub(super) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn digest(identity: &str) -> String {
+    let mut text = String::new();
+    // 80 bits: no two shapes of a database ever meet.
+    for byte in &Sha256::digest(identity.as_bytes())[..10] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn columns_of(table: &TableSchema, list: &str, pk: &[usize], parameter: &str) -> Result<Vec<usize>, ShapeError> {
+    let names = name::columns(list).map_err(|message| ShapeError::invalid(parameter, message))?;
+    let unknown: Vec<&str> = names.iter().filter(|name| table.column(name).is_none()).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let list = unknown.join(", ");
+        return Err(ShapeError::invalid(
+            parameter,
+            format!("The following columns are not found on the table: {list}"),
+        ));
+    }
+    let selected: Vec<usize> = (0..table.columns.len()).filter(|at| names.contains(&table.columns[*at].name)).collect();
+    let missing: Vec<&str> =
+        pk.iter().filter(|at| !selected.contains(at)).map(|at| table.columns[*at].name.as_str()).collect();
+    if !missing.is_empty() {
+        let message =
+            format!("The list of columns must include all primary key columns, missing: {}", missing.join(", "));
+        return Err(ShapeError::invalid(parameter, message));
+    }
+    Ok(selected)
+}
+
+/// Generated columns that the WAL does not carry: before Postgres 18, all of them.
+fn refuse_generated(table: &TableSchema, selected: &[usize]) -> Result<(), ShapeError> {
+    let generated: Vec<&str> = (selected.iter().map(|at| &table.columns[*at]))
+        .filter(|column| column.generated)
+        .map(|column| column.name.as_str())
+        .collect();
+    if generated.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("The following columns are generated and cannot be included in the shape: {}", generated.join(", "));
+    Err(ShapeError::invalid("columns", message))
+}
+
+fn all_by_name(table: &TableSchema) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..table.columns.len()).filter(|at| !table.columns[*at].generated).collect();
+    all.sort_by(|a, b| table.columns[*a].name.cmp(&table.columns[*b].name));
+    all
+}
+
+/// Type modifiers as the types' own `typmodout` functions read them (`src/backend/utils/adt`).
+fn describe_column(column: &Column) -> serde_json::Value {
+    const HEADER: i32 = 4;
+    let element = column.element.as_ref();
+    let name = element.map_or(column.type_name.as_str(), |element| element.name.as_str());
+    let mut description = json!({ "type": name });
+    if element.is_some() {
+        description["dims"] = column.dims.into();
+    }
+    if let Some(index) = column.pk_index {
+        description["pk_index"] = index.into();
+    }
+    if column.not_null {
+        description["not_null"] = true.into();
+    }
+    let modifier = column.type_mod;
+    if modifier < 0 {
+        return description;
+    }
+    match name {
+        "varchar" => description["max_length"] = (modifier - HEADER).into(),
+        "bpchar" => description["length"] = (modifier - HEADER).into(),
+        "bit" | "varbit" => description["length"] = modifier.into(),
+        "time" | "timetz" | "timestamp" | "timestamptz" => description["precision"] = modifier.into(),
+        "numeric" => {
+            let packed = modifier - HEADER;
+            description["precision"] = ((packed >> 16) & 0xffff).into();
+            // Eleven bits, signed.
+            description["scale"] = (((packed & 0x7ff) ^ 1024) - 1024).into();
+        }
+        "interval" => {
+            let (range, precision) = ((modifier >> 16) & 0x7fff, modifier & 0xffff);
+            if let Some(fields) = interval_fields(range) {
+                description["fields"] = fields.into();
+            }
+            if precision != 0xffff {
+                description["precision"] = precision.into();
+            }
+        }
+        _ => description["type_mod"] = modifier.into(),
+    }
+    description
+}
+
+/// Bits as in `src/include/utils/datetime.h`: month 1, year 2, day 3, hour 10, minute 11, second 12.
+fn interval_fields(range: i32) -> Option<&'static str> {
+    const YEAR: i32 = 1 << 2;
+    const MONTH: i32 = 1 << 1;
+    const DAY: i32 = 1 << 3;
+    const HOUR: i32 = 1 << 10;
+    const MINUTE: i32 = 1 << 11;
+    const SECOND: i32 = 1 << 12;
+    let all = [
+        (YEAR, "YEAR"),
+        (MONTH, "MONTH"),
+        (DAY, "DAY"),
+        (HOUR, "HOUR"),
+        (MINUTE, "MINUTE"),
+        (SECOND, "SECOND"),
+        (YEAR | MONTH, "YEAR TO MONTH"),
+        (DAY | HOUR, "DAY TO HOUR"),
+        (DAY | HOUR | MINUTE, "DAY TO MINUTE"),
+        (DAY | HOUR | MINUTE | SECOND, "DAY TO SECOND"),
+        (HOUR | MINUTE, "HOUR TO MINUTE"),
+        (HOUR | MINUTE | SECOND, "HOUR TO SECOND"),
+        (MINUTE | SECOND, "MINUTE TO SECOND"),
+    ];
+    all.into_iter().find(|(bits, _)| *bits == range).map(|(_, name)| name)
+}

@@ -1,0 +1,307 @@
+//! The rows that a shape begins with: read once for all who ask, in chunks that stay what they are, joined exactly to the
+//! log (`crate::seam`).
+
+use super::chunks::{Chunks, Room};
+use super::copy::Lines;
+use super::definition::LogMode;
+use super::error::ShapeError;
+use super::message::Framing;
+use super::reader::Renderer;
+use super::table::{TableSchema, quote};
+use super::tables::Tables;
+use crate::database::Database;
+use crate::error::Error;
+use crate::log::{Log, Snapshot, Transaction};
+use crate::seam::{self, UNSEEN_PAUSE};
+use bytes::Bytes;
+use deadpool_postgres::Transaction as Session;
+use futures_util::TryStreamExt;
+use headwater_model::cursor::Lsn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::IsolationLevel;
+
+/// A snapshot takes one connection for as long as it reads, and a second one for a moment; more of them at once than
+/// this would starve everything else.
+pub(super) const CONCURRENT_SNAPSHOTS: usize = 6;
+
+/// Tries to find a table standing still between two looks at the catalog.
+const ATTEMPTS: usize = 5;
+
+/// A table that somebody has locked, or a snapshot that needs that long for its first row, is no table for shapes.
+const FIRST_ROW_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How far the reading is.
+#[derive(Clone, Debug)]
+enum Progress {
+    /// The joint with the log is not known yet.
+    Starting,
+    /// So many chunks are there.
+    Reading(usize),
+    /// All of them are.
+    Done(usize),
+    /// It broke off.
+    Failed(Arc<ShapeError>),
+}
+
+/// The rows that a shape begins with.
+#[derive(Debug)]
+pub(super) struct Initial {
+    chunks: Chunks,
+    progress: watch::Sender<Progress>,
+    joint: std::sync::OnceLock<Joint>,
+}
+
+/// Where rows and log meet.
+#[derive(Debug)]
+pub(super) struct Joint {
+    /// The marker: from here on the log alone is enough.
+    pub(super) lsn: Lsn,
+    /// Transactions before it that the rows do not have.
+    pub(super) missed: Vec<Arc<Transaction>>,
+}
+
+/// A chunk, or the end.
+#[derive(Debug)]
+pub(super) enum Chunk {
+    /// Its messages, as elements of an array.
+    Rows(Bytes),
+    /// There are no more: the log goes on.
+    End,
+}
+
+/// What taking snapshots needs.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) log: Arc<Log>,
+    pub(super) database: Database,
+    pub(super) tables: Arc<Tables>,
+    pub(super) room: Arc<Room>,
+    pub(super) permits: Semaphore,
+    pub(super) chunk_bytes: usize,
+}
+
+impl Initial {
+    /// Begins to read.
+    pub(super) fn begin(source: Arc<Source>, renderer: Arc<Renderer>) -> Arc<Self> {
+        let initial = Arc::new(Self {
+            chunks: Chunks::new(Arc::clone(&source.room)),
+            progress: watch::Sender::new(Progress::Starting),
+            joint: std::sync::OnceLock::new(),
+        });
+        let own = Arc::clone(&initial);
+        tokio::spawn(async move {
+            let last = match own.read(&source, &renderer).await {
+                Ok(chunks) => Progress::Done(chunks),
+                Err(error) => Progress::Failed(Arc::new(error)),
+            };
+            own.progress.send_replace(last);
+        });
+        initial
+    }
+
+    /// Where rows and log meet; waits until it is known.
+    pub(super) async fn joint(&self) -> Result<&Joint, ShapeError> {
+        let mut progress = self.progress.subscribe();
+        let known = progress.wait_for(|progress| !matches!(progress, Progress::Starting)).await;
+        match known.as_deref() {
+            Ok(Progress::Failed(error)) if self.joint.get().is_none() => Err(again(error)),
+            _ => self.joint.get().ok_or_else(|| ShapeError::busy("Failed to create shape, please retry", 1)),
+        }
+    }
+
+    /// The joint, if it is known already.
+    pub(super) fn known_joint(&self) -> Option<&Joint> {
+        self.joint.get()
+    }
+
+    /// Whether it broke off.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(*self.progress.borrow(), Progress::Failed(_))
+    }
+
+    /// How large it is, if it is complete.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        matches!(*self.progress.borrow(), Progress::Done(_)).then(|| self.chunks.bytes())
+    }
+
+    /// A chunk; waits until it is there, or known not to be.
+    pub(super) async fn chunk(&self, index: usize) -> Result<Chunk, ShapeError> {
+        let mut progress = self.progress.subscribe();
+        let known = progress.wait_for(|progress| match progress {
+            Progress::Starting => false,
+            Progress::Reading(chunks) => *chunks > index,
+            Progress::Done(_) | Progress::Failed(_) => true,
+        });
+        // An owned value: no lock is held while the chunk is read.
+        let known = known.await.map(|progress| progress.clone());
+        match known {
+            Ok(Progress::Done(chunks)) if index >= chunks => Ok(Chunk::End),
+            Ok(Progress::Failed(error)) => Err(again(&error)),
+            _ => match self.chunks.get(index).await? {
+                Some(rows) => Ok(Chunk::Rows(rows)),
+                None => Err(ShapeError::busy("Failed to create shape, please retry", 1)),
+            },
+        }
+    }
+
+    async fn read(&self, source: &Source, renderer: &Renderer) -> Result<usize, ShapeError> {
+        let _permit = source.permits.acquire().await.map_err(|_| Error::Timeout("shutting down"))?;
+        let mut reader = source.database.get().await?;
+        for _ in 0..ATTEMPTS {
+            let expected =
+                source.tables.look(&renderer.definition.table.schema, &renderer.definition.table.name).await?;
+            let Some(expected) = expected.filter(|table| is_same(table, &renderer.definition.table)) else {
+                return Err(ShapeError::Refetch(None));
+            };
+            let pin = source.log.pin();
+            let session = reader.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let session = session.start().await?;
+            let snapshot = seam::snapshot(&*session).await?;
+            lock(&session, &expected).await?;
+            // Now nobody can truncate or rewrite the table. Was somebody quicker, between the snapshot and the lock?
+            let standing = source.tables.look(&expected.schema, &expected.name).await?.as_ref() == Some(&expected);
+            let marker = seam::mark(&source.database).await?;
+            let missed = seam::missed(&source.log, pin, &snapshot, marker).await?;
+            let (true, Some(mut missed)) = (standing, missed) else {
+                session.rollback().await?;
+                sleep(UNSEEN_PAUSE).await;
+                continue;
+            };
+            missed.retain(|transaction| transaction.touches(&renderer.definition.members));
+            let _ = self.joint.set(Joint { lsn: marker, missed }); // the only place
+            self.progress.send_replace(Progress::Reading(0));
+            let chunks = self.rows(&session, renderer, &snapshot, source.chunk_bytes).await?;
+            session.commit().await?;
+            return Ok(chunks);
+        }
+        Err(ShapeError::busy("Failed to create shape, please retry", 1))
+    }
+
+    async fn rows(
+        &self,
+        session: &Session<'_>,
+        renderer: &Renderer,
+        snapshot: &Snapshot,
+        chunk_bytes: usize,
+    ) -> Result<usize, ShapeError> {
+        let definition = &renderer.definition;
+        let mut writer = renderer.writer(Framing::Array);
+        let mut chunks = 0;
+        if definition.log == LogMode::Full {
+            let read = definition.read();
+            let names: Vec<String> = read.iter().map(|at| quote(&definition.table.columns[*at].name)).collect();
+            let sql = format!(
+                "copy (select {} from {} where {}) to stdout",
+                names.join(", "),
+                definition.table.quoted(),
+                definition.condition()
+            );
+            let rows = session.copy_out(&sql).await.map_err(|error| condition_error(error.into()))?;
+            let mut rows = pin!(rows);
+            let mut lines = Lines::new(definition.table.columns.len(), read);
+            let mut first = true;
+            loop {
+                let next = rows.try_next();
+                let next = if first {
+                    timeout(FIRST_ROW_PATIENCE, next)
+                        .await
+                        .map_err(|_| Error::Timeout("a snapshot's first row did not come"))?
+                } else {
+                    next.await
+                };
+                first = false;
+                let Some(line) = next.map_err(|error| condition_error(error.into()))? else { break };
+                lines.read(&line, |row| writer.row(row));
+                if writer.len() >= chunk_bytes {
+                    self.chunks.push(writer.take().into()).await?;
+                    chunks += 1;
+                    self.progress.send_replace(Progress::Reading(chunks));
+                }
+            }
+        }
+        writer.control(&snapshot_end(snapshot));
+        self.chunks.push(writer.finish().into()).await?;
+        Ok(chunks + 1)
+    }
+}
+
+/// Keeps TRUNCATE and rewriting ALTERs out for as long as the transaction lasts: the planner locks the table and every
+/// partition. (`lock table` would need more than the right to read some columns.)
+async fn lock(session: &Session<'_>, table: &TableSchema) -> Result<(), ShapeError> {
+    session.batch_execute(&format!("set local lock_timeout = '{}s'", FIRST_ROW_PATIENCE.as_secs())).await?;
+    session.batch_execute("set local row_security = off").await?;
+    match session.batch_execute(&format!("select from {} limit 0", table.quoted())).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(readable_error(error.into(), table)),
+    }
+}
+
+/// What the role may not do stands in our log, with what mends it; clients come back later.
+pub(super) fn readable_error(error: Error, table: &TableSchema) -> ShapeError {
+    match error.state() {
+        Some("42501") => {
+            let name = table.quoted();
+            tracing::error!(
+                %error,
+                "the streamer's role may not read {name} whole: grant it select on the table and usage on the schema; with row security, alter role … bypassrls"
+            );
+            ShapeError::busy("The service may not read the table; its log tells why", 10)
+        }
+        Some("42P01" | "3F000") => ShapeError::Refetch(None),
+        _ => error.into(),
+    }
+}
+
+/// A condition that fails for a row (a division by zero, a value that is none of the type) is the client's affair.
+pub(super) fn condition_error(error: Error) -> ShapeError {
+    match (error.state(), &error) {
+        (Some(state), Error::Query(query)) if state.starts_with("22") => {
+            let message = query.as_db_error().map_or_else(String::new, |error| error.message().to_owned());
+            ShapeError::invalid("where", message)
+        }
+        _ => error.into(),
+    }
+}
+
+/// Whether a shape of `known` can begin with the rows of `now`: nothing that its clients see is different.
+pub(super) fn is_same(now: &TableSchema, known: &TableSchema) -> bool {
+    let members = |table: &TableSchema| table.members.iter().map(|member| member.oid).collect::<Vec<_>>();
+    let columns = |table: &TableSchema| {
+        (table.columns.iter())
+            .map(|column| (column.name.clone(), column.type_oid, column.type_mod, column.pk_index))
+            .collect::<Vec<_>>()
+    };
+    now.oid == known.oid
+        && members(now) == members(known)
+        && columns(now) == columns(known)
+        && (&now.excluded, &now.tenant_column) == (&known.excluded, &known.tenant_column)
+}
+
+fn snapshot_end(snapshot: &Snapshot) -> String {
+    let running: Vec<String> = snapshot.running().iter().map(|xid| format!("\"{xid}\"")).collect();
+    format!(
+        "{{\"headers\":{{\"control\":\"snapshot-end\",\"xmin\":\"{}\",\"xmax\":\"{}\",\"xip_list\":[{}]}}}}",
+        snapshot.xmin(),
+        snapshot.xmax(),
+        running.join(",")
+    )
+}
+
+/// The same failure for everybody who waits.
+fn again(error: &ShapeError) -> ShapeError {
+    match error {
+        ShapeError::Invalid(errors) => ShapeError::Invalid(errors.clone()),
+        ShapeError::Refetch(_) => ShapeError::Refetch(None),
+        ShapeError::Unavailable { body, retry_after } => {
+            ShapeError::Unavailable { body: body.clone(), retry_after: *retry_after }
+        }
+        other => {
+            tracing::error!(error = %other, "a shape's rows could not be read");
+            ShapeError::busy("Failed to create shape, please retry", 10)
+        }
+    }
+}

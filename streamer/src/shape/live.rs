@@ -1,0 +1,329 @@
+//! A shape that somebody asks for: its definition, the rows that it begins with, and what is known of its log without
+//! looking. None of it is needed to answer: a replica that never heard of the shape works it out again.
+
+use super::definition::Definition;
+use super::initial::{Initial, Source};
+use super::message::Framing;
+use super::reader::{From, Hits, Messages, Part, Renderer};
+use super::router::Router;
+use crate::log::{Log, Transaction};
+use bytes::Bytes;
+use headwater_model::cursor::{Epoch, Lsn, Offset};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// Rows of earlier snapshots that are kept for clients in the middle of fetching them.
+const OLDER_SNAPSHOTS: usize = 2;
+
+/// Transactions that concern a shape, remembered by their commits. A busier shape forgets the oldest; who asks for what
+/// lies behind them looks through the ring.
+const REMEMBERED_HITS: usize = 1024;
+
+/// Answers kept for clients that ask for the same: those who were woken together.
+const SHARED_ANSWERS: usize = 4;
+
+/// A snapshot is taken anew for newcomers when the log behind it is this many times larger than its rows …
+const WORTHWHILE_FACTOR: u64 = 4;
+/// … and at least this long, in bytes of WAL.
+const WORTHWHILE_WAL: u64 = 16 << 20;
+
+/// A shape.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) renderer: Arc<Renderer>,
+    pub(super) epoch: Epoch,
+    state: Mutex<State>,
+    shared: Mutex<Vec<Shared>>,
+    hits: Mutex<Recorded>,
+    /// Wakes parked readers; says up to where.
+    wake: watch::Sender<u64>,
+    /// Its table is another one by now, or it was deleted.
+    stale: AtomicBool,
+    /// When it was asked for, by the router's clock.
+    pub(super) asked_at: AtomicU64,
+    /// Whether the router watches for it.
+    pub(super) routed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Arc<Initial>>,
+    older: VecDeque<Arc<Initial>>,
+    /// What handles say that were given out without rows (`offset=now`).
+    minted: Option<Lsn>,
+    /// Handles up to here were deleted.
+    deleted: Lsn,
+    /// Nothing concerned the shape behind the first place, up to the second.
+    quiet: Option<(Offset, Offset)>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    after: Offset,
+    framing: Framing,
+    with_missed: bool,
+    messages: Messages,
+}
+
+#[derive(Debug, Default)]
+struct Recorded {
+    /// From here on they are complete.
+    from: Option<Lsn>,
+    commits: VecDeque<Lsn>,
+}
+
+impl Shape {
+    pub(super) fn new(definition: Definition, epoch: Epoch) -> Self {
+        Self {
+            renderer: Arc::new(Renderer::new(definition)),
+            epoch,
+            state: Mutex::default(),
+            shared: Mutex::default(),
+            hits: Mutex::default(),
+            wake: watch::Sender::new(0),
+            stale: AtomicBool::new(false),
+            asked_at: AtomicU64::new(0),
+            routed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn definition(&self) -> &Definition {
+        &self.renderer.definition
+    }
+
+    /// The rows that a newcomer begins with: those that are there, if the log goes on from them, or new ones.
+    pub(super) fn initial(&self, source: &Arc<Source>) -> Arc<Initial> {
+        let mut state = self.state();
+        if let Some(current) =
+            state.current.as_ref().filter(|current| self.is_good(current, state.deleted, &source.log))
+        {
+            return Arc::clone(current);
+        }
+        let new = Initial::begin(Arc::clone(source), Arc::clone(&self.renderer));
+        if let Some(old) = state.current.replace(Arc::clone(&new)).filter(|old| !old.has_failed()) {
+            state.older.push_back(old);
+            if state.older.len() > OLDER_SNAPSHOTS {
+                state.older.pop_front();
+            }
+        }
+        new
+    }
+
+    /// The rows of the snapshot at `lsn`, if they are here.
+    pub(super) fn initial_at(&self, lsn: Lsn) -> Option<Arc<Initial>> {
+        let state = self.state();
+        let mut all = state.current.iter().chain(&state.older);
+        all.find(|initial| initial.known_joint().is_some_and(|joint| joint.lsn == lsn)).map(Arc::clone)
+    }
+
+    fn is_good(&self, initial: &Initial, deleted: Lsn, log: &Log) -> bool {
+        if initial.has_failed() {
+            return false;
+        }
+        let Some(joint) = initial.known_joint() else { return true };
+        let place = Offset::just_before(joint.lsn);
+        if joint.lsn <= deleted || !log.holds_rows(self.epoch, &self.definition().members, place) {
+            return false;
+        }
+        let untouched = log.last_change(&self.definition().members).is_none_or(|last| last.lsn < joint.lsn);
+        let behind = log.tip().head.0.saturating_sub(joint.lsn.0);
+        let large = |bytes: u64| behind > (bytes * WORTHWHILE_FACTOR).max(WORTHWHILE_WAL);
+        untouched || !initial.bytes().is_some_and(large)
+    }
+
+    /// The LSN of handles for those who want no rows.
+    pub(super) fn mint(&self, log: &Log) -> Lsn {
+        let mut state = self.state();
+        let members = &self.definition().members;
+        let deleted = state.deleted;
+        let holds = |lsn: &Lsn| *lsn > deleted && log.holds_rows(self.epoch, members, Offset::just_before(*lsn));
+        let current = state.current.as_ref().and_then(|current| current.known_joint()).map(|joint| joint.lsn);
+        if let Some(lsn) = current.into_iter().chain(state.minted).find(holds) {
+            return lsn;
+        }
+        // Behind every deleted handle, however soon after.
+        let lsn = log.tip().head.max(Lsn(state.deleted.0 + 8));
+        state.minted = Some(lsn);
+        lsn
+    }
+
+    /// Whether handles with this LSN are still good, as far as we know.
+    pub(super) fn honours(&self, lsn: Lsn) -> bool {
+        lsn > self.state().deleted
+    }
+
+    /// Whether there is anything to delete.
+    pub(super) fn exists(&self) -> bool {
+        let state = self.state();
+        state.current.is_some() || state.minted.is_some()
+    }
+
+    /// Whether this handle was given out here.
+    pub(super) fn gave(&self, lsn: Lsn) -> bool {
+        self.honours(lsn) && (self.state().minted == Some(lsn) || self.initial_at(lsn).is_some())
+    }
+
+    /// All handles up to now are worth nothing any more.
+    pub(super) fn delete(&self, head: Lsn) {
+        let mut state = self.state();
+        let given = (state.current.iter().chain(&state.older)).filter_map(|initial| Some(initial.known_joint()?.lsn));
+        let newest = given.chain(state.minted).max().unwrap_or_default();
+        state.deleted = head.max(newest);
+        (state.current, state.minted) = (None, None);
+        state.older.clear();
+        drop(state);
+        self.wake();
+    }
+
+    /// Forgets rows that could be read again: nobody needs them just now.
+    pub(super) fn shed(&self) {
+        let mut state = self.state();
+        state.older.clear();
+        if state.current.as_ref().is_some_and(|current| current.bytes().is_some()) {
+            state.current = None;
+        }
+    }
+
+    /// What the log has behind `after`; shared by those who ask for the same at the same time.
+    pub(super) fn read(
+        &self,
+        log: &Log,
+        router: &Router,
+        missed: &[Arc<Transaction>],
+        after: Offset,
+        limit: usize,
+        framing: Framing,
+    ) -> Option<Messages> {
+        if let Some(known) = self.shared_answer(log, missed, after, framing) {
+            return Some(known);
+        }
+        let start = match self.state().quiet {
+            Some((from, to)) if missed.is_empty() && from <= after && after < to => to,
+            _ => after,
+        };
+        let hits = self.hits_behind(start, router);
+        let from = From { missed, after: start, hits: hits.as_ref() };
+        let part = self.renderer.read(log, self.epoch, &from, limit, framing);
+        let Part::Messages(messages) = part else { return None };
+        self.note(after, start, &messages);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.len() == SHARED_ANSWERS {
+            shared.remove(0);
+        }
+        if messages.last.is_some() {
+            shared.push(Shared { after, framing, with_missed: !missed.is_empty(), messages: messages.clone() });
+        }
+        Some(messages)
+    }
+
+    fn shared_answer(
+        &self,
+        log: &Log,
+        missed: &[Arc<Transaction>],
+        after: Offset,
+        framing: Framing,
+    ) -> Option<Messages> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |known: &&Shared| {
+            known.after == after && known.framing == framing && known.with_missed != missed.is_empty()
+        };
+        let known = shared.iter().find(same)?;
+        let last = log.last_change(&self.definition().members);
+        let nothing_since = last.is_none_or(|last| last.lsn < known.messages.head);
+        (nothing_since || !known.messages.complete).then(|| known.messages.clone())
+    }
+
+    fn note(&self, after: Offset, start: Offset, messages: &Messages) {
+        let mut state = self.state();
+        let to = messages.next;
+        state.quiet = match (messages.last, state.quiet) {
+            (Some(last), _) if last < to => Some((last, to)),
+            (Some(_), _) => state.quiet,
+            (None, Some((from, known))) if from <= after && after <= known && start >= after => {
+                Some((from, known.max(to)))
+            }
+            (None, Some((_, known))) if known > to => state.quiet,
+            (None, _) => Some((after, to)),
+        };
+    }
+
+    fn hits_behind(&self, after: Offset, router: &Router) -> Option<Hits> {
+        // Before the hits: what lies before it has been recorded.
+        let upto = router.position();
+        let hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = hits.from?;
+        if after < Offset::just_before(from) || after >= Offset::just_before(upto) {
+            return None;
+        }
+        let commits = hits.commits.iter().copied().filter(|commit| *commit >= after.lsn && *commit < upto).collect();
+        Some(Hits { commits, upto })
+    }
+
+    /// The router begins to watch.
+    pub(super) fn begin_hits(&self, from: Lsn) {
+        let mut hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        hits.commits.clear();
+        hits.from = Some(from);
+    }
+
+    /// The router has stopped watching.
+    pub(super) fn end_hits(&self) {
+        *self.hits.lock().unwrap_or_else(PoisonError::into_inner) = Recorded::default();
+    }
+
+    /// A transaction may concern the shape.
+    pub(super) fn hit(&self, commit: Lsn) {
+        let mut hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        if hits.commits.back() == Some(&commit) {
+            return;
+        }
+        if hits.commits.len() == REMEMBERED_HITS {
+            // Complete behind the one that goes.
+            hits.from = hits.commits.pop_front().map(|oldest| Lsn(oldest.0 + 1));
+        }
+        hits.commits.push_back(commit);
+    }
+
+    /// Parked readers look again.
+    pub(super) fn wake(&self) {
+        self.wake.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn wakes(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+
+    pub(super) fn has_readers(&self) -> bool {
+        self.wake.receiver_count() > 0
+    }
+
+    /// Its table is not what it was.
+    pub(super) fn end(&self) {
+        self.stale.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Messages as the body of an answer.
+pub(super) fn array(messages: &[u8], control: Option<&str>) -> Bytes {
+    let control = control.unwrap_or_default().as_bytes();
+    let mut body = Vec::with_capacity(messages.len() + control.len() + 4);
+    body.push(b'[');
+    body.extend_from_slice(messages);
+    if !messages.is_empty() && !control.is_empty() {
+        body.extend_from_slice(b",\n");
+    }
+    body.extend_from_slice(control);
+    body.push(b']');
+    body.into()
+}

@@ -1,0 +1,212 @@
+//! Which shapes a change concerns: found by its table, and woken. A shape that nobody has asked for lately is not watched,
+//! and costs nothing.
+
+use super::initial::is_same;
+use super::live::Shape;
+use super::tables::Tables;
+use crate::log::{Log, Transaction};
+use headwater_model::cursor::Lsn;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A client that polls comes back within this time, or the next look for it goes through the ring.
+const WATCHED: Duration = Duration::from_mins(1);
+
+/// How often the catalog is asked whether tables with readers are what they were: DDL that touches no row is not in the WAL.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Finds the shapes that a change concerns.
+#[derive(Debug)]
+pub(super) struct Router {
+    started: Instant,
+    routes: Mutex<Routes>,
+    /// Everything committed before it has been routed.
+    position: AtomicU64,
+    described: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    /// By OID, of partitions too.
+    by_table: HashMap<u32, Vec<Arc<Shape>>>,
+}
+
+impl Router {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            routes: Mutex::default(),
+            position: AtomicU64::new(0),
+            described: Notify::new(),
+        }
+    }
+
+    pub(super) fn position(&self) -> Lsn {
+        Lsn(self.position.load(Ordering::Acquire))
+    }
+
+    /// Somebody asks for this shape: it is watched for a while.
+    pub(super) fn watch(&self, shape: &Arc<Shape>) {
+        shape.asked_at.store(self.started.elapsed().as_secs(), Ordering::Relaxed);
+        if shape.routed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut routes = self.lock();
+        if shape.routed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Under the lock, so that the router stands still.
+        shape.begin_hits(self.position());
+        for member in &shape.definition().members {
+            routes.by_table.entry(*member).or_default().push(Arc::clone(shape));
+        }
+    }
+
+    /// Routes until `shutdown`.
+    pub(super) async fn run(&self, log: &Log, tables: &Tables, shutdown: &CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.follow(log) => {}
+            () = self.look_regularly(tables) => {}
+        }
+    }
+
+    async fn follow(&self, log: &Log) {
+        let mut arrivals = log.row_arrivals();
+        loop {
+            if self.route(log) {
+                self.described.notify_one();
+            }
+            if arrivals.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn look_regularly(&self, tables: &Tables) {
+        loop {
+            // A table that the WAL describes anew may be another one by now, or have a new partition.
+            let _ = timeout(LOOK, self.described.notified()).await;
+            self.sweep();
+            self.look(tables).await;
+        }
+    }
+
+    /// Everything that has arrived. Answers whether the WAL described a table anew.
+    fn route(&self, log: &Log) -> bool {
+        let mut described = false;
+        loop {
+            let position = self.position();
+            let (transactions, next) = log.routed(position);
+            let routes = self.lock();
+            let Some(transactions) = transactions.filter(|_| next >= position) else {
+                // The log was faster, or began anew: everybody looks through what it has.
+                routes.each(|shape| {
+                    shape.begin_hits(next);
+                    shape.wake();
+                });
+                self.position.store(next.0, Ordering::Release);
+                return true;
+            };
+            let mut woken: Vec<&Arc<Shape>> = Vec::new();
+            for transaction in &transactions {
+                described |= transaction.described;
+                routes.concerned(transaction, |shape| {
+                    shape.hit(transaction.commit);
+                    woken.push(shape);
+                });
+            }
+            // First the place, then the waking: who wakes finds its hits complete up to there.
+            self.position.store(next.0, Ordering::Release);
+            for shape in woken {
+                shape.wake();
+            }
+            if next == position || next >= log.tip().head {
+                return described;
+            }
+        }
+    }
+
+    /// Ends shapes whose table is another one by now.
+    async fn look(&self, tables: &Tables) {
+        let shapes = self.all();
+        let mut seen: HashMap<(String, String), Vec<Arc<Shape>>> = HashMap::new();
+        for shape in shapes {
+            let table = &shape.definition().table;
+            seen.entry((table.schema.clone(), table.name.clone())).or_default().push(shape);
+        }
+        for ((schema, name), shapes) in seen {
+            match tables.look(&schema, &name).await {
+                Ok(now) => {
+                    let changed =
+                        |shape: &&Arc<Shape>| now.as_ref().is_none_or(|now| !is_same(now, &shape.definition().table));
+                    for shape in shapes.iter().filter(changed) {
+                        tracing::debug!(table = name, "a shape's table has changed; its clients start anew");
+                        shape.end();
+                        self.forget(shape);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "cannot look whether tables have changed"),
+            }
+        }
+    }
+
+    /// Shapes that nobody asks for any more.
+    fn sweep(&self) {
+        let now = self.started.elapsed().as_secs();
+        for shape in self.all() {
+            let idle = now.saturating_sub(shape.asked_at.load(Ordering::Relaxed));
+            if idle > WATCHED.as_secs() && !shape.has_readers() {
+                self.forget(&shape);
+            }
+        }
+    }
+
+    fn forget(&self, shape: &Arc<Shape>) {
+        let mut routes = self.lock();
+        for member in &shape.definition().members {
+            if let Some(shapes) = routes.by_table.get_mut(member) {
+                shapes.retain(|other| !Arc::ptr_eq(other, shape));
+                if shapes.is_empty() {
+                    routes.by_table.remove(member);
+                }
+            }
+        }
+        shape.end_hits();
+        shape.routed.store(false, Ordering::Release);
+    }
+
+    fn all(&self) -> Vec<Arc<Shape>> {
+        let mut all = Vec::new();
+        self.lock().each(|shape| all.push(Arc::clone(shape)));
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Routes {
+    fn each(&self, mut take: impl FnMut(&Arc<Shape>)) {
+        let mut seen = HashSet::new();
+        for shape in self.by_table.values().flatten() {
+            if seen.insert(Arc::as_ptr(shape)) {
+                take(shape);
+            }
+        }
+    }
+
+    fn concerned<'a>(&'a self, transaction: &Transaction, mut take: impl FnMut(&'a Arc<Shape>)) {
+        for touched in &transaction.touched {
+            for shape in self.by_table.get(&touched.table).into_iter().flatten() {
+                take(shape);
+            }
+        }
+    }
+}

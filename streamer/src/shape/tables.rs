@@ -1,0 +1,140 @@
+//! The tables that shapes are of, as the catalog has them now; asked at most a few times a second, however many clients ask.
+
+use super::error::ShapeError;
+use super::publish;
+use super::table::{self, Found, TableSchema};
+use crate::database::Database;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How old an answer may be for a client that goes on with a shape. Who starts one is told what is true now.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// Whose rows the log has.
+const PUBLICATION: &str = "headwater_tables";
+
+/// What is known of tables.
+#[derive(Debug)]
+pub(super) struct Tables {
+    database: Database,
+    /// Whether the extension is there, whose registry knows excluded columns and tenants.
+    registry: bool,
+    /// Whether tables that are not published yet are, when a client asks for them.
+    auto_publish: bool,
+    known: Mutex<HashMap<(String, String), Arc<Known>>>,
+}
+
+/// One table; the lock is held while the catalog is asked, so that those who come meanwhile share the answer.
+#[derive(Debug, Default)]
+struct Known(tokio::sync::Mutex<Option<Answer>>);
+
+#[derive(Debug)]
+struct Answer {
+    /// When the question began.
+    asked: Instant,
+    table: Arc<TableSchema>,
+}
+
+impl Tables {
+    pub(super) fn new(database: Database, registry: bool, auto_publish: bool) -> Self {
+        Self { database, registry, auto_publish, known: Mutex::default() }
+    }
+
+    /// The table, as it is now or was a moment ago.
+    pub(super) async fn recent(&self, schema: &str, name: &str) -> Result<Arc<TableSchema>, ShapeError> {
+        self.get(schema, name, Instant::now().checked_sub(FRESH).unwrap_or_else(Instant::now)).await
+    }
+
+    /// The table, as it is now.
+    pub(super) async fn current(&self, schema: &str, name: &str) -> Result<Arc<TableSchema>, ShapeError> {
+        self.get(schema, name, Instant::now()).await
+    }
+
+    async fn get(&self, schema: &str, name: &str, since: Instant) -> Result<Arc<TableSchema>, ShapeError> {
+        let key = (schema.to_owned(), name.to_owned());
+        let known = Arc::clone(self.lock().entry(key.clone()).or_default());
+        let mut answer = known.0.lock().await;
+        if let Some(answer) = answer.as_ref().filter(|answer| answer.asked >= since) {
+            return Ok(Arc::clone(&answer.table));
+        }
+        let asked = Instant::now();
+        match self.ask(schema, name).await {
+            Ok(table) => {
+                // The same value stays the same allocation, so that what was worked out for it stays good.
+                let table = match answer.take() {
+                    Some(old) if *old.table == table => old.table,
+                    _ => Arc::new(table),
+                };
+                *answer = Some(Answer { asked, table: Arc::clone(&table) });
+                Ok(table)
+            }
+            Err(error) => {
+                *answer = None;
+                self.lock().remove(&key);
+                Err(error)
+            }
+        }
+    }
+
+    async fn ask(&self, schema: &str, name: &str) -> Result<TableSchema, ShapeError> {
+        // No name in Postgres has it, and no text either.
+        if schema.contains('\0') || name.contains('\0') {
+            return Err(missing(schema, name));
+        }
+        let client = self.database.get().await?;
+        let found = table::load(&**client, schema, name, PUBLICATION, self.registry).await?;
+        let Some(found) = found else { return Err(missing(schema, name)) };
+        if !found.servable {
+            let message = format!(
+                "Table \"{schema}\".\"{name}\" cannot be a shape: only ordinary and partitioned tables that are logged and not Headwater's own have changes in the write-ahead log."
+            );
+            return Err(ShapeError::invalid("table", message));
+        }
+        if is_ready(&found) {
+            return Ok(found.table);
+        }
+        if !self.auto_publish {
+            let message = format!(
+                "Table \"{schema}\".\"{name}\" is not published: select headwater.publish('{}');",
+                found.table.quoted().replace('\'', "''")
+            );
+            return Err(ShapeError::invalid("table", message));
+        }
+        drop(client);
+        let mut client = self.database.get().await?;
+        publish::publish(&mut client, &found.table, PUBLICATION).await?;
+        let found = table::load(&**client, schema, name, PUBLICATION, self.registry).await?;
+        match found {
+            Some(found) if is_ready(&found) => Ok(found.table),
+            Some(_) => Err(ShapeError::busy("Failed to create shape, please retry", 1)),
+            None => Err(missing(schema, name)),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<Known>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The catalog's own word of a table, from outside any snapshot.
+    pub(super) async fn look(&self, schema: &str, name: &str) -> Result<Option<TableSchema>, ShapeError> {
+        let client = self.database.get().await?;
+        let found = table::load(&**client, schema, name, PUBLICATION, self.registry).await?;
+        Ok(found.filter(is_ready).map(|found| found.table))
+    }
+}
+
+/// Whether the log has its changes, whole.
+fn is_ready(found: &Found) -> bool {
+    found.servable && found.published && found.table.members.iter().all(|member| member.full_identity)
+}
+
+fn missing(schema: &str, name: &str) -> ShapeError {
+    ShapeError::invalid(
+        "table",
+        format!(
+            "Table \"{schema}\".\"{name}\" does not exist. If the table name contains capitals or special characters you must quote it."
+        ),
+    )
+}
