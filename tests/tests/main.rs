@@ -17,6 +17,7 @@ mod pgbench;
 mod poll;
 mod retention;
 mod shape;
+mod slot;
 mod stack;
 mod startup;
 mod stream;
