@@ -39,8 +39,12 @@ export class HybridClock {
   private last = 0;
   private offset = 0;
 
+  private readonly now: () => number;
+
   /** `now` gives the device's own clock in milliseconds. */
-  constructor(private readonly now: () => number = Date.now) {}
+  constructor(now: () => number = Date.now) {
+    this.now = now;
+  }
 
   /** How far the device's own clock was corrected, for it to be remembered. */
   get offsetMicros(): number {

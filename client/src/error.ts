@@ -1,15 +1,25 @@
 /** What the runtime throws. */
 
+/** What else is known. */
+export interface ErrorDetails {
+  /** Of the server's answer. */
+  readonly status?: number;
+  readonly retryAfterMs?: number;
+  readonly retryable?: boolean;
+  readonly cause?: unknown;
+}
+
 /** An error with a stable code. `retryable` says that the same may succeed later. */
 export class HeadwaterError extends Error {
   override readonly name = 'HeadwaterError';
 
-  constructor(
-    readonly code: string,
-    message: string,
-    readonly details: { readonly status?: number; readonly retryAfterMs?: number; readonly retryable?: boolean; readonly cause?: unknown } = {},
-  ) {
+  readonly code: string;
+  readonly details: ErrorDetails;
+
+  constructor(code: string, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? {} : { cause: details.cause });
+    this.code = code;
+    this.details = details;
   }
 
   get retryable(): boolean {

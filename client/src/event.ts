@@ -86,6 +86,8 @@ export interface Baseline {
   readonly position: number;
   /** The last event in it, in the order of the fold; null if there is none. */
   readonly last: { readonly timestamp: number; readonly id: string } | null;
+  /** The schema version of the state; 1 where there is none. */
+  readonly version?: number;
 }
 
 /** An entity: its type and its id. */

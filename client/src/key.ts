@@ -5,6 +5,8 @@
  * different keys never share a text.
  */
 
+import type { Json, JsonObject } from './json.js';
+
 /** The entity id of a key given as its column values in text form: `join(['a/b', 'c~d'])` is `a~1b/c~0d`. */
 export function joinKey(parts: readonly string[]): string {
   const [single] = parts;
@@ -18,4 +20,20 @@ export function splitKey(entityId: string, columns: number): string[] | undefine
   const parts = entityId.split('/');
   if (parts.length !== columns || parts.some((part) => /~(?![01])/.test(part))) return undefined;
   return parts.map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+}
+
+/** What the text of a key's column stands for: `text` covers everything that travels as text. */
+export type KeyKind = 'text' | 'number' | 'boolean';
+
+/** Reads the key columns out of an entity id. */
+export function keyReader(columns: readonly (readonly [name: string, kind: KeyKind])[]): (entityId: string) => JsonObject {
+  return (entityId) => {
+    const parts = splitKey(entityId, columns.length) ?? [];
+    return Object.fromEntries(columns.map(([name, kind], index) => [name, valueOf(parts[index] ?? '', kind)]));
+  };
+}
+
+function valueOf(text: string, kind: KeyKind): Json {
+  if (kind === 'number') return Number(text);
+  return kind === 'boolean' ? text === 't' || text === 'true' : text;
 }

@@ -4,10 +4,11 @@
  */
 
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
-import { INITIAL_SYNC_STATUS, type HeadwaterClient, type RejectedEvent, type SyncStatus } from './client.js';
+import type { HeadwaterClient } from './client.js';
 import { asError } from './error.js';
 import type { LocalEvent } from './event.js';
 import { equal, isObject, type Json } from './json.js';
+import { INITIAL_SYNC_STATUS, type RejectedEvent, type SyncStatus } from './status.js';
 import { LIST_LOADING, LOADING } from './views.js';
 
 /** One entity. */
@@ -21,6 +22,13 @@ export interface EntityResult<Entity> {
 /** The entities of a type. */
 export interface ListResult<Entity> {
   readonly data: readonly Entity[];
+  readonly isLoading: boolean;
+  readonly error: Error | null;
+}
+
+/** What happened to an entity. */
+export interface HistoryResult<Event> {
+  readonly data: readonly Event[];
   readonly isLoading: boolean;
   readonly error: Error | null;
 }
@@ -56,7 +64,7 @@ export function createHooks(client: HeadwaterClient) {
   }
 
   /** What happened to an entity: at once what is on the device, then all of it from the server; again when it changes. */
-  function useHistory(type: string, id: string): { readonly data: readonly LocalEvent[]; readonly isLoading: boolean; readonly error: Error | null } {
+  function useHistory<Event = LocalEvent>(type: string, id: string): HistoryResult<Event> {
     const { data: version } = useEntity(type, id);
     const [result, setResult] = useState<{ key: string; data: readonly LocalEvent[]; isLoading: boolean; error: Error | null }>({ key: '', data: EMPTY, isLoading: true, error: null });
     const key = `${type}:${id}`;
@@ -77,7 +85,7 @@ export function createHooks(client: HeadwaterClient) {
         .catch(fail);
       return () => stop.abort();
     }, [type, id, key, version]);
-    return result.key === key ? result : { data: EMPTY, isLoading: true, error: null };
+    return (result.key === key ? result : { data: EMPTY, isLoading: true, error: null }) as HistoryResult<unknown> as HistoryResult<Event>;
   }
 
   /** How syncing stands. */

@@ -8,7 +8,11 @@ export class IdSource {
   private millis = 0;
   private counter = 0;
 
-  constructor(private readonly random: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array = (bytes) => crypto.getRandomValues(bytes)) {}
+  private readonly random: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array;
+
+  constructor(random: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array = (bytes) => crypto.getRandomValues(bytes)) {
+    this.random = random;
+  }
 
   /** An id for an event stamped so (integer microseconds). */
   next(micros: number): string {

@@ -3,11 +3,13 @@
  * before it is stored; what other tabs and the server change is read from the store.
  */
 
-import { applyStored, type EntityDefinition } from './entity.js';
+import { applyStored, baseState, forPeople, isCovered, type EntityDefinition } from './entity.js';
 import { asError, HeadwaterError } from './error.js';
 import type { Baseline, EntityRef, LocalEvent } from './event.js';
 import { compareEvents, type State } from './fold.js';
-import { refKey, type StoredEntity } from './store/eventStore.js';
+import { equal } from './json.js';
+import { refKey, refOf, type StoredEntity } from './store/database.js';
+import type { Delta } from './store/eventStore.js';
 
 /** An entity as hooks show it. The object stays the same until something changes. */
 export interface EntityView {
@@ -47,9 +49,11 @@ export const LIST_LOADING: ListView = Object.freeze({ data: Object.freeze([]), i
 interface Held {
   readonly ref: EntityRef;
   baseline: Baseline | null;
-  /** In the order of the fold. */
   events: LocalEvent[];
-  state: State | null;
+  /** Whether the events are in the order of the fold. */
+  sorted: boolean;
+  /** Undefined: to be folded when somebody asks. */
+  state: State | null | undefined;
   loaded: boolean;
   loading: Promise<void> | undefined;
   error: Error | null;
@@ -75,7 +79,11 @@ export class Views {
   /** Own events that are being written: no read of the store may have them yet. */
   private readonly unstored = new Map<string, LocalEvent>();
 
-  constructor(private readonly definitions: ReadonlyMap<string, EntityDefinition>) {}
+  private readonly definitions: ReadonlyMap<string, EntityDefinition>;
+
+  constructor(definitions: ReadonlyMap<string, EntityDefinition>) {
+    this.definitions = definitions;
+  }
 
   /** What is read from now on; everything held before is forgotten. */
   attach(source: Source | undefined): void {
@@ -125,7 +133,9 @@ export class Views {
   /** Its events in the order of the fold. */
   async events(ref: EntityRef): Promise<readonly LocalEvent[]> {
     await this.state(ref);
-    return this.hold(ref).events;
+    const held = this.hold(ref);
+    const definition = this.definition(ref[0]);
+    return this.ordered(held).map((event) => forPeople(event, definition));
   }
 
   /** Calls `listener` when the entity changes. */
@@ -146,32 +156,49 @@ export class Views {
   /** An own event, at once; it is being written. */
   add(event: LocalEvent): void {
     this.unstored.set(event.id, event);
-    const held = this.hold([event.entity_type, event.entity_id]);
-    const last = held.events.at(-1);
-    const definition = this.definition(event.entity_type);
-    if (last === undefined || compareEvents(event, last) > 0) {
-      held.events = [...held.events, event];
-      held.state = applyStored(held.state, event, definition, held.baseline);
-    } else {
-      held.events = [...held.events, event].sort(compareEvents);
-      this.refold(held);
-    }
+    const held = this.hold(refOf(event));
+    this.insert(held, event);
     this.changed(held);
   }
 
   /** An own event was written. A read that began before that may not have seen it. */
   isStored(event: LocalEvent): void {
     this.unstored.delete(event.id);
-    this.hold([event.entity_type, event.entity_id]).changes += 1;
+    this.hold(refOf(event)).changes += 1;
   }
 
   /** An own event goes again: it could not be stored. */
   takeBack(event: LocalEvent): void {
     this.unstored.delete(event.id);
-    const held = this.hold([event.entity_type, event.entity_id]);
-    held.events = held.events.filter((other) => other.id !== event.id);
-    this.refold(held);
+    const held = this.hold(refOf(event));
+    this.takeOut(held, event.id);
     this.changed(held);
+  }
+
+  /**
+   * This tab has just written so much into the store. What is shown follows without reading it again; and nobody is told where
+   * the state stays as it is.
+   */
+  apply({ put, gone }: Delta): void {
+    const told = new Map<string, Held>();
+    const concerned = (event: LocalEvent): Held | undefined => {
+      const type = this.types.get(event.entity_type);
+      const known = this.entities.has(refKey(refOf(event)));
+      if (!known && !(type !== undefined && (type.loaded || type.loading !== undefined))) return undefined;
+      const held = this.hold(refOf(event));
+      // A read that is under way may or may not have seen this: it will be done again.
+      held.changes += 1;
+      return held.loaded ? held : undefined;
+    };
+    for (const event of put) {
+      const held = concerned(event);
+      if (held !== undefined && this.replace(held, event)) told.set(refKey(held.ref), held);
+    }
+    for (const event of gone) {
+      const held = concerned(event);
+      if (held !== undefined && this.takeOut(held, event.id)) told.set(refKey(held.ref), held);
+    }
+    for (const held of told.values()) this.changed(held);
   }
 
   /** What is stored of these entities has changed. */
@@ -190,7 +217,7 @@ export class Views {
     let held = this.entities.get(key);
     if (held === undefined) {
       const loaded = this.types.get(ref[0])?.loaded ?? false;
-      held = { ref, baseline: null, events: [], state: null, loaded, loading: undefined, error: null, view: undefined, changes: 0 };
+      held = { ref, baseline: null, events: [], sorted: true, state: null, loaded, loading: undefined, error: null, view: undefined, changes: 0 };
       this.entities.set(key, held);
       let siblings = this.byType.get(ref[0]);
       if (siblings === undefined) {
@@ -287,18 +314,74 @@ export class Views {
   }
 
   private take(held: Held, { baseline, events }: StoredEntity): void {
-    const stored = new Set(events.map((event) => event.id));
-    const writing = [...this.unstored.values()].filter(
-      (event) => event.entity_id === held.ref[1] && event.entity_type === held.ref[0] && !stored.has(event.id),
-    );
     held.baseline = baseline;
-    held.events = [...events, ...writing].sort(compareEvents);
-    this.refold(held);
+    held.events = [...events];
+    if (this.unstored.size > 0) {
+      const stored = new Set(events.map((event) => event.id));
+      for (const event of this.unstored.values()) {
+        if (event.entity_id === held.ref[1] && event.entity_type === held.ref[0] && !stored.has(event.id)) held.events.push(event);
+      }
+    }
+    held.sorted = false;
+    held.state = undefined;
   }
 
-  private refold(held: Held): void {
-    const definition = this.definition(held.ref[0]);
-    held.state = held.events.reduce((state, event) => applyStored(state, event, definition, held.baseline), held.baseline?.state ?? null);
+  /** A new event. The newest is folded in; an older one has the entity folded anew when somebody asks. */
+  private insert(held: Held, event: LocalEvent): void {
+    const last = held.sorted ? held.events.at(-1) : undefined;
+    const isNewest = held.sorted && (last === undefined || compareEvents(event, last) > 0);
+    held.events.push(event);
+    if (isNewest && held.state !== undefined) {
+      held.state = applyStored(held.state, event, this.definition(held.ref[0]), held.baseline);
+    } else {
+      held.sorted = isNewest;
+      held.state = undefined;
+    }
+  }
+
+  /** An event as it is now, in place of what was held under its id. Whether the state may be another. */
+  private replace(held: Held, event: LocalEvent): boolean {
+    const at = indexOf(held.events, event.id);
+    const before = held.events[at];
+    if (before === undefined) {
+      this.insert(held, event);
+      return true;
+    }
+    held.events[at] = event;
+    const same =
+      before.timestamp === event.timestamp &&
+      before.applies === event.applies &&
+      isCovered(before, held.baseline) === isCovered(event, held.baseline) &&
+      (before.status === 'rejected') === (event.status === 'rejected') &&
+      before.schema_version === event.schema_version &&
+      before.source === event.source &&
+      (before.payload === event.payload || equal(before.payload, event.payload));
+    if (same) return false;
+    held.sorted &&= before.timestamp === event.timestamp;
+    held.state = undefined;
+    return true;
+  }
+
+  private takeOut(held: Held, id: string): boolean {
+    const at = indexOf(held.events, id);
+    if (at === -1) return false;
+    held.events.splice(at, 1);
+    held.state = undefined;
+    return true;
+  }
+
+  private ordered(held: Held): readonly LocalEvent[] {
+    if (!held.sorted) held.events.sort(compareEvents);
+    held.sorted = true;
+    return held.events;
+  }
+
+  private stateOf(held: Held): State | null {
+    if (held.state === undefined) {
+      const definition = this.definition(held.ref[0]);
+      held.state = this.ordered(held).reduce((state, event) => applyStored(state, event, definition, held.baseline), baseState(held.baseline, definition));
+    }
+    return held.state;
   }
 
   private changed(held: Held): void {
@@ -316,9 +399,10 @@ export class Views {
 
   private viewOf(held: Held): EntityView {
     // An own event is shown at once even while what lies beneath it is still being read.
-    if (!held.loaded && held.state === null) return LOADING;
-    if (held.state === null && held.error === null) return ABSENT;
-    return Object.freeze({ data: held.state === null ? null : this.shown(held.ref, held.state), isLoading: !held.loaded, error: held.error });
+    const state = this.stateOf(held);
+    if (!held.loaded && state === null) return LOADING;
+    if (state === null && held.error === null) return ABSENT;
+    return Object.freeze({ data: state === null ? null : this.shown(held.ref, state), isLoading: !held.loaded, error: held.error });
   }
 
   private listOf(type: string, heldType: HeldType): ListView {
@@ -359,6 +443,13 @@ export class Views {
   private emit(key: string): void {
     for (const listener of [...(this.listeners.get(key) ?? [])]) listener();
   }
+}
+
+/** Where the event of that id stands, or -1. The newest are asked for most. */
+function indexOf(events: readonly LocalEvent[], id: string): number {
+  let at = events.length - 1;
+  while (at >= 0 && events[at]?.id !== id) at -= 1;
+  return at;
 }
 
 function typeKey(type: string): string {

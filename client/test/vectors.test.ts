@@ -7,6 +7,7 @@ import { fold, type Customs, type FoldEvent } from '../src/fold.js';
 import { add, equal, isObject, type Json, type JsonObject } from '../src/json.js';
 import { joinKey, splitKey } from '../src/key.js';
 import { parseRules } from '../src/rules.js';
+import { applySteps, type Lifts, type Step } from '../src/upcast.js';
 
 interface FoldCase {
   readonly name: string;
@@ -94,5 +95,15 @@ it('compares as the vectors say', () => {
   for (const { a, b, equal: expected } of casesOf<{ a: Json; b: Json; equal: boolean }>('equal.json').cases) {
     expect(equal(a, b), `${JSON.stringify(a)} ${JSON.stringify(b)}`).toBe(expected);
     expect(isObject(a) && isObject(b) ? equal(b, a) : expected).toBe(expected);
+  }
+});
+
+it('lifts as the vectors say', () => {
+  const lifts: Lifts = { 'vectors.stamp': (payload) => ({ ...payload, stamped: true }) };
+  const { cases } = casesOf<{ name: string; upcast: Step | readonly Step[]; members: JsonObject; whole?: boolean; lifted: JsonObject }>('upcast.json');
+  for (const { name, upcast, members, whole, lifted } of cases) {
+    const steps = Array.isArray(upcast) ? (upcast as readonly Step[]) : [upcast as Step];
+    const ours = applySteps(steps, members, whole ?? true, lifts);
+    expect(equal(ours, lifted), `"${name}": ${JSON.stringify(ours)} instead of ${JSON.stringify(lifted)}`).toBe(true);
   }
 });

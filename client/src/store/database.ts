@@ -1,7 +1,8 @@
 /** The device's database: one for each server, tenant and user. */
 
 import { Dexie, type EntityTable, type Table } from 'dexie';
-import type { Baseline, LocalEvent } from '../event.js';
+import type { Baseline, EntityRef, LocalEvent } from '../event.js';
+import { eventOf, rowOf, type Row } from './row.js';
 
 /** A remembered value: the cursor, the device's id, the clock. */
 export interface MetaRow {
@@ -9,17 +10,27 @@ export interface MetaRow {
   readonly value: unknown;
 }
 
+/** The key of an event: those of an entity lie side by side, and are read in one go. */
+export type EventKey = [entityType: string, entityId: string, id: string];
+
+/** An entity as it is stored. */
+export interface StoredEntity {
+  readonly baseline: Baseline | null;
+  readonly events: readonly LocalEvent[];
+}
+
 /** The tables. */
 export class Database extends Dexie {
-  readonly events!: EntityTable<LocalEvent, 'id'>;
-  readonly baselines!: Table<Baseline, [string, string]>;
-  readonly meta!: EntityTable<MetaRow, 'key'>;
+  declare readonly events: Table<Row, EventKey>;
+  declare readonly baselines: Table<Baseline, [string, string]>;
+  declare readonly meta: EntityTable<MetaRow, 'key'>;
 
   constructor(name: string, durability: 'relaxed' | 'strict') {
-    super(name, { chromeTransactionDurability: durability });
+    // What is read is kept in memory by the views; a second copy is of no use.
+    super(name, { chromeTransactionDurability: durability, cache: 'disabled' });
     this.version(1).stores({
-      // By entity for the fold; by status in recorded order for the sender; by age for compaction.
-      events: 'id, [entity_type+entity_id], [status+client_seq], [status+recorded_at]',
+      // Unsent ones and refused ones in recorded order, confirmed ones by age: an index holds only the rows that have its member.
+      events: '[t+e+i], u, x, r',
       baselines: '[entity_type+entity_id]',
       meta: 'key',
     });
@@ -29,4 +40,65 @@ export class Database extends Dexie {
 /** The database's name. Parts are escaped, so that two different owners never share one. */
 export function databaseName(url: string, tenantId: string | null, userId: string | null): string {
   return ['headwater', url, tenantId ?? '', userId ?? ''].map(encodeURIComponent).join(':');
+}
+
+/** One text for an entity: a key of maps. */
+export function refKey([type, id]: EntityRef): string {
+  return `${type}:${id}`;
+}
+
+/** The entity of an event. */
+export function refOf(event: LocalEvent | Baseline): EntityRef {
+  return [event.entity_type, event.entity_id];
+}
+
+/** The entities of events, each once. */
+export function refsOf(events: readonly LocalEvent[]): EntityRef[] {
+  return [...new Map(events.map((event) => [refKey(refOf(event)), refOf(event)])).values()];
+}
+
+/** Where an event lies. */
+export function keyOf(event: Pick<LocalEvent, 'entity_type' | 'entity_id' | 'id'>): EventKey {
+  return [event.entity_type, event.entity_id, event.id];
+}
+
+/** The events under these keys, those that are there. */
+export async function getEvents(database: Database, keys: readonly EventKey[]): Promise<LocalEvent[]> {
+  return (await database.events.bulkGet([...keys])).flatMap((row) => (row === undefined ? [] : [eventOf(row)]));
+}
+
+/** Writes events. Within a transaction. */
+export async function putEvents(database: Database, events: readonly LocalEvent[]): Promise<void> {
+  if (events.length > 0) await database.events.bulkPut(events.map(rowOf));
+}
+
+/** Every event of an entity, in no order that matters. */
+export async function eventsOf(database: Database, [type, id]: EntityRef): Promise<LocalEvent[]> {
+  return (await database.events.where('[t+e+i]').between([type, id, Dexie.minKey], [type, id, Dexie.maxKey]).toArray()).map(eventOf);
+}
+
+/** An entity, in a transaction of its own or the one at hand. */
+export async function readEntity(database: Database, ref: EntityRef): Promise<StoredEntity> {
+  const [baseline, events] = await Promise.all([database.baselines.get([ref[0], ref[1]]), eventsOf(database, ref)]);
+  return { baseline: baseline ?? null, events };
+}
+
+/** Every entity of a type, by id. */
+export async function readType(database: Database, type: string): Promise<Map<string, StoredEntity>> {
+  const { events, baselines } = database;
+  const [bases, rows] = await database.transaction('r', events, baselines, () =>
+    Promise.all([
+      baselines.where('[entity_type+entity_id]').between([type, Dexie.minKey], [type, Dexie.maxKey]).toArray(),
+      events.where('[t+e+i]').between([type, Dexie.minKey], [type, Dexie.maxKey]).toArray(),
+    ]),
+  );
+  const entities = new Map<string, { readonly baseline: Baseline | null; readonly events: LocalEvent[] }>();
+  for (const baseline of bases) entities.set(baseline.entity_id, { baseline, events: [] });
+  for (const row of rows) {
+    const event = eventOf(row);
+    const entity = entities.get(event.entity_id);
+    if (entity === undefined) entities.set(event.entity_id, { baseline: null, events: [event] });
+    else entity.events.push(event);
+  }
+  return entities;
 }

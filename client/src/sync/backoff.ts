@@ -13,7 +13,11 @@ export class Backoff {
   /** Failures in a row. */
   failures = 0;
 
-  constructor(private readonly options: BackoffOptions) {}
+  private readonly options: BackoffOptions;
+
+  constructor(options: BackoffOptions) {
+    this.options = options;
+  }
 
   /** The wait after one more failure, in milliseconds: between half and all of `base × 2^failures`. */
   next(atLeastMs = 0): number {

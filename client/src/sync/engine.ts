@@ -12,7 +12,8 @@ import { asError, HeadwaterError } from '../error.js';
 import type { LocalEvent, WireEvent } from '../event.js';
 import type { Changes, EventStore } from '../store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep, type BackoffOptions } from './backoff.js';
-import type { SharedStatus } from './tabs.js';
+import { INITIAL_STATUS, type SharedStatus } from './tabs.js';
+import { streamBySocket, streamBySse } from './stream.js';
 import { abortable, type Transport } from './transport.js';
 
 /** How the engine paces itself; every value has a default. */
@@ -24,8 +25,8 @@ export interface EngineOptions {
   readonly backoff?: BackoffOptions;
   /** Between two polls. */
   readonly pollMs?: number;
-  /** How events come: `auto` tries the stream and falls back to polling. */
-  readonly receive?: 'auto' | 'polling';
+  /** How events come: `auto` tries SSE, then a WebSocket, and falls back to polling. */
+  readonly receive?: 'auto' | 'sse' | 'websocket' | 'polling';
 }
 
 export interface EngineParts {
@@ -40,14 +41,14 @@ export interface EngineParts {
   readonly onStatus: (status: SharedStatus) => void;
 }
 
-export const INITIAL_STATUS: SharedStatus = { connection: 'connecting', sending: false, failures: 0, error: null, ready: false, heardAt: null };
-
 const DEFAULTS = { debounceMs: 100, batchEvents: 500, backoff: DEFAULT_BACKOFF, pollMs: 3000, receive: 'auto' } as const;
 
 /** States written in one transaction. */
 const SNAPSHOT_CHUNK = 500;
-/** Streams in a row that break before they say anything, after which polling is tried: a proxy may hold streams back. */
-const MUTE_STREAMS = 3;
+/** Streams in a row that break before they say anything, after which another way is tried: a proxy may hold them back. */
+const MUTE_STREAMS = 2;
+/** Sockets in a row that do so, after which polling is tried. */
+const MUTE_SOCKETS = 2;
 /** Polls before the stream is tried again. */
 const POLLS_BEFORE_STREAM = 100;
 
@@ -69,10 +70,10 @@ export class SyncEngine {
   /** Whether there may be entities to ask for; at first, from a former run. */
   private mayBeStale = true;
 
-  constructor(
-    private readonly parts: EngineParts,
-    options: EngineOptions = {},
-  ) {
+  private readonly parts: EngineParts;
+
+  constructor(parts: EngineParts, options: EngineOptions = {}) {
+    this.parts = parts;
     this.options = { ...DEFAULTS, ...options };
     this.sendFailures = new Backoff(this.options.backoff);
     this.receiveFailures = new Backoff(this.options.backoff);
@@ -129,13 +130,12 @@ export class SyncEngine {
     let limit = this.options.batchEvents;
     try {
       for (;;) {
-        const batch = await this.parts.store.nextBatch(limit);
+        const batch = await this.parts.store.outbox.take(limit);
         if (batch.length === 0) {
           this.succeeded(this.sendFailures, {});
           return;
         }
         this.publish({ sending: true });
-        await this.parts.store.markSent(batch.map((event) => event.id));
         try {
           await this.send(batch, signal);
           this.succeeded(this.sendFailures, {});
@@ -159,12 +159,12 @@ export class SyncEngine {
       this.parts.log.add('the clock was wrong', { corrected: answer.serverTime, events: skewed.length });
       this.parts.clock.correct(answer.serverTime);
       await this.parts.store.setMeta('clock_offset', this.parts.clock.offsetMicros);
-      this.parts.onChanges(await this.parts.store.restamp(skewed.map(({ id }) => id), () => this.parts.clock.tick()));
+      this.parts.onChanges(await this.parts.store.outbox.restamp(skewed.map(({ id }) => id), () => this.parts.clock.tick()));
     }
-    if (answer.cursor !== null) await this.parts.store.noteAccepted(answer.cursor);
+    if (answer.cursor !== null) await this.parts.store.outbox.noteAccepted(answer.cursor);
     const stampedAnew = new Set(skewed.map(({ id }) => id));
     const rejected = answer.rejected.filter(({ id }) => !stampedAnew.has(id));
-    this.parts.onChanges(await this.parts.store.settle({ accepted: answer.accepted, rejected }));
+    this.parts.onChanges(await this.parts.store.outbox.settle(batch, { accepted: answer.accepted, rejected }));
     this.parts.log.add('sent', { events: batch.length, accepted: answer.accepted.length, rejected: rejected.map(({ id, rejection }) => `${id} ${rejection.code}`) });
     const judged = new Set([...answer.accepted, ...answer.rejected.map(({ id }) => id)]);
     const forgotten = batch.find((event) => !judged.has(event.id));
@@ -176,38 +176,42 @@ export class SyncEngine {
   private async refuse(event: LocalEvent, error: HeadwaterError): Promise<void> {
     this.parts.log.add('an event was refused as a request', { id: event.id, code: error.code });
     const rejection = { code: error.code, reason: error.message };
-    this.parts.onChanges(await this.parts.store.settle({ accepted: [], rejected: [{ id: event.id, rejection }] }));
+    this.parts.onChanges(await this.parts.store.outbox.settle([event], { accepted: [], rejected: [{ id: event.id, rejection }] }));
   }
 
   private async receiveLoop(signal: AbortSignal): Promise<void> {
     let mute = 0;
     let polls = 0;
     while (!signal.aborted) {
+      const way = this.way(mute, polls);
       try {
-        if ((await this.parts.store.meta<string>('cursor')) === undefined) await this.exclusively(signal, () => this.startAnew(signal));
+        if ((await this.parts.store.inbox.cursor()) === undefined) await this.exclusively(signal, () => this.startAnew(signal));
         this.publish({ ready: true });
         this.setReady();
         await this.mendStale(signal);
-        const polling = this.options.receive === 'polling' || (mute >= MUTE_STREAMS && polls % POLLS_BEFORE_STREAM !== POLLS_BEFORE_STREAM - 1);
-        if (polling) {
+        if (way === 'polling') {
           polls += 1;
           await this.poll(signal);
         } else {
-          const spoke = await this.listen(signal);
-          mute = spoke ? 0 : mute + 1;
+          const spoke = await this.listen(way, signal);
+          // A socket that works is no reason to believe in streams again.
+          mute = spoke ? (way === 'sse' ? 0 : MUTE_STREAMS) : mute + 1;
           polls = 0;
           // The server has said goodbye: come back in a moment, not all devices at once.
           await this.pause(this.options.backoff.baseMs * Math.random(), signal, 'wakeReceiver');
         }
       } catch (thrown) {
         if (signal.aborted) return;
-        if (thrown instanceof HeadwaterError && thrown.details.status === 410) {
+        const { code = '', details = {} } = thrown instanceof HeadwaterError ? thrown : {};
+        if (details.status === 410) {
           await this.lostHistory();
           continue;
         }
-        const unsupported = thrown instanceof HeadwaterError && [404, 405, 406, 501].includes(thrown.details.status ?? 0);
-        if (unsupported || (thrown instanceof HeadwaterError && thrown.code === 'silent')) mute += 1;
-        if (unsupported) mute = Math.max(mute, MUTE_STREAMS);
+        if (details.status === 401) this.parts.transport.tokenExpired();
+        const unsupported = [404, 405, 406, 501].includes(details.status ?? 0);
+        if (way === 'websocket' || code === 'silent') mute += 1;
+        // What the server does not know it will not know the next time.
+        if (unsupported) mute = Math.max(mute, way === 'sse' ? MUTE_STREAMS : MUTE_STREAMS + MUTE_SOCKETS);
         const wait = this.failed('receiving failed', this.receiveFailures, thrown);
         this.publish({ connection: 'offline' });
         await this.pause(wait, signal, 'wakeReceiver');
@@ -215,13 +219,22 @@ export class SyncEngine {
     }
   }
 
+  /** How to receive next, after so many mute streams in a row and so many polls. */
+  private way(mute: number, polls: number): 'sse' | 'websocket' | 'polling' {
+    const { receive } = this.options;
+    if (receive !== 'auto') return receive;
+    if (mute < MUTE_STREAMS || polls % POLLS_BEFORE_STREAM === POLLS_BEFORE_STREAM - 1) return 'sse';
+    return mute < MUTE_STREAMS + MUTE_SOCKETS && (this.parts.transport.options.WebSocket ?? globalThis.WebSocket) !== undefined ? 'websocket' : 'polling';
+  }
+
   /** Reads the stream until it ends. Whether it said anything. */
-  private async listen(signal: AbortSignal): Promise<boolean> {
-    const cursor = await this.parts.store.meta<string>('cursor');
+  private async listen(way: 'sse' | 'websocket', signal: AbortSignal): Promise<boolean> {
+    const cursor = await this.parts.store.inbox.cursor();
     const query = { entity_type: this.parts.entityTypes.join(','), ...(cursor === undefined ? {} : { cursor }) };
+    const stream = way === 'sse' ? streamBySse : streamBySocket;
     let spoke = false;
-    for await (const part of this.parts.transport.stream(query, signal)) {
-      if (!spoke) this.parts.log.add('listening', { cursor });
+    for await (const part of stream(this.parts.transport, query, signal)) {
+      if (!spoke) this.parts.log.add('listening', { cursor, way });
       spoke = true;
       if (part.events.length > 0 || part.cursor !== null) await this.take(part.events, part.cursor);
       this.succeeded(this.receiveFailures, { connection: 'live' });
@@ -235,7 +248,7 @@ export class SyncEngine {
   }
 
   private async poll(signal: AbortSignal): Promise<void> {
-    const cursor = await this.parts.store.meta<string>('cursor');
+    const cursor = await this.parts.store.inbox.cursor();
     const query = { entity_type: this.parts.entityTypes.join(','), limit: '1000', ...(cursor === undefined ? {} : { cursor }) };
     const page = await this.parts.transport.since(query, signal);
     await this.take(page.events, page.cursor);
@@ -245,7 +258,7 @@ export class SyncEngine {
 
   private async take(events: readonly WireEvent[], cursor: string | null): Promise<void> {
     for (const event of events) this.parts.clock.witness(parseMicros(event.timestamp) ?? 0);
-    const changes = await this.parts.store.applyServer(events, cursor);
+    const changes = await this.parts.store.inbox.applyEvents(events, cursor);
     this.mayBeStale ||= changes.stale.length > 0;
     if (changes.entities.length > 0) this.parts.onChanges(changes);
   }
@@ -253,13 +266,13 @@ export class SyncEngine {
   /** Entities whose baseline an event came too late for: their state is asked for. */
   private async mendStale(signal: AbortSignal): Promise<void> {
     if (!this.mayBeStale) return;
-    for (const ref of await this.parts.store.stale()) {
+    for (const ref of await this.parts.store.inbox.stale()) {
       await this.exclusively(signal, async () => {
         await this.flush(signal);
         const state = await this.parts.transport.entity(...ref, signal);
         this.parts.log.add('fetched an entity anew', { entity: ref });
-        this.parts.onChanges(await this.parts.store.applyStates([state], false));
-        await this.parts.store.mended(ref);
+        this.parts.onChanges(await this.parts.store.inbox.applyStates([state], false));
+        await this.parts.store.inbox.mended(ref);
       });
     }
     this.mayBeStale = false;
@@ -268,7 +281,7 @@ export class SyncEngine {
   /** The cursor belongs to another history: what the server lost is sent again, then everything is read anew. */
   private async lostHistory(): Promise<void> {
     this.parts.log.add('the server has another history');
-    await this.parts.store.resendOwn(this.parts.clientId);
+    await this.parts.store.outbox.resendAll(this.parts.clientId);
     this.due = true;
   }
 
@@ -286,7 +299,7 @@ export class SyncEngine {
         SNAPSHOT_CHUNK,
         async (states) => {
           for (const { entity_id } of states) seen.add(entity_id);
-          if (states.length > 0) this.parts.onChanges(await this.parts.store.applyStates(states, true));
+          if (states.length > 0) this.parts.onChanges(await this.parts.store.inbox.applyStates(states, true));
         },
         signal,
       );
@@ -299,8 +312,8 @@ export class SyncEngine {
       cursor ??= first;
     }
     await this.checkHistory(signal);
-    for (const [type, seen] of entities) this.parts.onChanges(await this.parts.store.dropOthers(type, { entities: seen }));
-    if (cursor !== undefined) await this.parts.store.startFrom(cursor, 'snapshot');
+    for (const [type, seen] of entities) this.parts.onChanges(await this.parts.store.inbox.dropOthers(type, { entities: seen }));
+    if (cursor !== undefined) await this.parts.store.inbox.startFrom(cursor, 'snapshot');
     this.succeeded(this.receiveFailures, {});
   }
 
@@ -314,13 +327,13 @@ export class SyncEngine {
         signal,
       );
       for (const event of page.events) seen.add(event.id.toLowerCase());
-      this.parts.onChanges(await this.parts.store.applyServer(page.events, null));
+      this.parts.onChanges(await this.parts.store.inbox.applyEvents(page.events, null));
       cursor = page.cursor;
       if (!page.has_more) break;
     }
     await this.checkHistory(signal);
-    for (const type of this.parts.entityTypes) this.parts.onChanges(await this.parts.store.dropOthers(type, { events: seen }));
-    await this.parts.store.startFrom(cursor, 'events');
+    for (const type of this.parts.entityTypes) this.parts.onChanges(await this.parts.store.inbox.dropOthers(type, { events: seen }));
+    await this.parts.store.inbox.startFrom(cursor, 'events');
     this.parts.log.add('read all events', { events: seen.size });
     this.succeeded(this.receiveFailures, {});
   }

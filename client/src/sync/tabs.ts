@@ -26,6 +26,9 @@ export interface SharedStatus {
   readonly heardAt: number | null;
 }
 
+/** Before anything is known. */
+export const INITIAL_STATUS: SharedStatus = { connection: 'connecting', sending: false, failures: 0, error: null, ready: false, heardAt: null };
+
 /** The parts of the browser that tabs need; tests bring their own. */
 export interface TabPlatform {
   readonly locks?: Pick<LockManager, 'request'> | undefined;

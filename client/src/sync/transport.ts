@@ -4,8 +4,7 @@ import { asError, HeadwaterError } from '../error.js';
 import { toWire, type Baseline, type LocalEvent, type Rejection, type WireEvent } from '../event.js';
 import { parseMicros } from '../clock.js';
 import { isObject, type JsonObject } from '../json.js';
-import type { Verdicts } from '../store/eventStore.js';
-import { SseParser } from './sse.js';
+import type { Verdicts } from '../store/outbox.js';
 
 /** Gives the token for the next request. `refresh` is true after the server has refused the last one. */
 export type GetToken = (options: { readonly refresh: boolean }) => Promise<string | null> | string | null;
@@ -17,21 +16,11 @@ export interface TransportOptions {
   /** Narrows what a server without tokens tells; a token's tenant stands in the token. */
   readonly tenantId?: string;
   readonly fetch?: typeof globalThis.fetch;
+  readonly WebSocket?: typeof globalThis.WebSocket;
   /** How long an answer may take. */
   readonly timeoutMs?: number;
   /** How long a stream may be silent. The server says something every 15 s. */
   readonly silenceMs?: number;
-}
-
-/** What a stream brings. */
-export interface StreamPart {
-  readonly events: readonly WireEvent[];
-  /** The cursor behind them; null where there is none yet. */
-  readonly cursor: string | null;
-  /** The cursor belongs to another history: read everything anew. */
-  readonly reset: boolean;
-  /** The token has expired; the stream ends. */
-  readonly expired: boolean;
 }
 
 export interface Page {
@@ -54,11 +43,13 @@ const GZIP_FROM = 1024;
 const PREFIX = '/api/v1';
 
 export class Transport {
+  readonly options: TransportOptions;
   private readonly fetch: typeof globalThis.fetch;
   /** The server said that the token has expired. */
   private expired = false;
 
-  constructor(private readonly options: TransportOptions) {
+  constructor(options: TransportOptions) {
+    this.options = options;
     this.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
   }
 
@@ -95,41 +86,6 @@ export class Transport {
   }
 
   /**
-   * Events as they happen, in parts of what arrived together. Ends when the server closes; throws when the connection
-   * breaks or is silent for too long.
-   */
-  async *stream(query: Readonly<Record<string, string>>, signal: AbortSignal): AsyncGenerator<StreamPart> {
-    const silence = new AbortController();
-    const either = AbortSignal.any([signal, silence.signal]);
-    const silenceMs = this.options.silenceMs ?? 45_000;
-    let timer = setTimeout(() => silence.abort(), silenceMs);
-    try {
-      const response = await this.request(`/events/stream?${new URLSearchParams(query).toString()}`, { headers: { accept: 'text/event-stream' } }, either);
-      if (response.body === null) throw malformed('a body');
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      const parser = new SseParser();
-      try {
-        for (;;) {
-          const { done, value } = await abortable(reader.read(), either);
-          if (done) return;
-          clearTimeout(timer);
-          timer = setTimeout(() => silence.abort(), silenceMs);
-          const part = streamPart(parser.push(value));
-          this.expired ||= part.expired;
-          yield part;
-          if (part.reset) return;
-        }
-      } finally {
-        await reader.cancel().catch(() => undefined);
-      }
-    } catch (thrown) {
-      throw silence.signal.aborted && !signal.aborted ? new HeadwaterError('silent', 'the stream fell silent', { retryable: true }) : connectionError(thrown);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  /**
    * The state of every entity of a type, and the cursor to go on from. `take` gets them in chunks. Undefined if the server
    * does not offer snapshots.
    */
@@ -160,6 +116,17 @@ export class Transport {
     await take(states);
     if (cursor === undefined || !complete) throw new HeadwaterError('incomplete', 'the snapshot broke off', { retryable: true });
     return cursor;
+  }
+
+  /** One entity's state as it was at an instant (RFC 3339); null where there was none. */
+  async stateAt(type: string, id: string, instant: string, signal: AbortSignal): Promise<JsonObject | null> {
+    try {
+      const { state = null } = await this.json(`/entities/${encodeURIComponent(type)}/${encodeURIComponent(id)}?as_of=${encodeURIComponent(instant)}`, {}, signal);
+      return isObject(state) ? state : null;
+    } catch (thrown) {
+      if (thrown instanceof HeadwaterError && thrown.details.status === 404) return null;
+      throw thrown;
+    }
   }
 
   /** One entity's state; `state: null` where there is none. */
@@ -207,19 +174,35 @@ export class Transport {
   }
 
   /** An answer of 2xx; a refused token is asked for anew, once. */
-  private async request(path: string, init: RequestInit, signal: AbortSignal): Promise<Response> {
+  async request(path: string, init: RequestInit, signal: AbortSignal): Promise<Response> {
     for (const again of [false, true]) {
-      const refresh = again || this.expired;
-      const token = (await this.options.getToken?.({ refresh })) ?? null;
-      this.expired = false;
+      const token = await this.token(again);
       const headers = new Headers(init.headers);
       if (token !== null) headers.set('authorization', `Bearer ${token}`);
-      const response = await this.fetch(`${this.options.url.replace(/\/+$/, '')}${PREFIX}${this.withTenant(path)}`, { ...init, headers, signal, cache: 'no-store', credentials: 'omit' });
+      const response = await this.fetch(`${this.address}${this.withTenant(path)}`, { ...init, headers, signal, cache: 'no-store', credentials: 'omit' });
       if (response.ok) return response;
       const error = await problemOf(response);
       if (response.status !== 401 || again || this.options.getToken === undefined) throw error;
     }
     throw new HeadwaterError('unauthorized', 'the server refuses the token', { status: 401, retryable: true });
+  }
+
+  /** Where the API stands. */
+  get address(): string {
+    return `${this.options.url.replace(/\/+$/, '')}${PREFIX}`;
+  }
+
+  /** The token to present next; a new one where the server has refused or outlived the last. */
+  async token(refresh = false): Promise<string | null> {
+    const anew = refresh || this.expired;
+    const token = (await this.options.getToken?.({ refresh: anew })) ?? null;
+    this.expired = false;
+    return token;
+  }
+
+  /** The server said that the token has expired, or refused it. */
+  tokenExpired(): void {
+    this.expired = true;
   }
 }
 
@@ -236,13 +219,13 @@ async function problemOf(response: Response): Promise<HeadwaterError> {
 }
 
 /** What fetch and streams throw means that the network failed. */
-function connectionError(thrown: unknown): Error {
+export function connectionError(thrown: unknown): Error {
   if (thrown instanceof HeadwaterError) return thrown;
   const error = asError(thrown);
   return new HeadwaterError('unreachable', `the server cannot be reached: ${error.message}`, { retryable: true, cause: error });
 }
 
-function malformed(what: string): HeadwaterError {
+export function malformed(what: string): HeadwaterError {
   return new HeadwaterError('malformed_answer', `the server's answer lacks ${what}; is this address Headwater's?`, { retryable: true });
 }
 
@@ -256,19 +239,6 @@ function baselineOf(type: string, row: JsonObject): Baseline {
     position: typeof position === 'number' ? position : 0,
     last: isObject(last) && stamp !== undefined && typeof last['id'] === 'string' ? { timestamp: stamp, id: last['id'].toLowerCase() } : null,
   };
-}
-
-function streamPart(blocks: readonly { id: string; event: string; data: string | null }[]): StreamPart {
-  const events: WireEvent[] = [];
-  let cursor: string | null = null;
-  for (const { id, event, data } of blocks) {
-    if (event === 'headwater.reset') return { events, cursor, reset: true, expired: false };
-    if (event === 'headwater.expired') return { events, cursor, reset: false, expired: true };
-    // Other words of the server's own are for newer clients.
-    if (data !== null && !event.startsWith('headwater.')) events.push(JSON.parse(data) as WireEvent);
-    if (id !== '') cursor = id;
-  }
-  return { events, cursor, reset: false, expired: false };
 }
 
 async function* lines(response: Response, signal: AbortSignal): AsyncGenerator<string> {

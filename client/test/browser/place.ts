@@ -51,10 +51,16 @@ export class Place {
   private readonly account = unprivileged();
   private postgres: ChildProcess | undefined;
   private streamer: ChildProcess | undefined;
+  private readonly postgresPort: number;
+  readonly port: number;
+
   private constructor(
-    private readonly postgresPort: number,
-    readonly port: number,
-  ) {}
+    postgresPort: number,
+    port: number,
+  ) {
+    this.postgresPort = postgresPort;
+    this.port = port;
+  }
 
   static async start(): Promise<Place> {
     const place = new Place(await freePort(), await freePort());
@@ -155,6 +161,11 @@ export class Place {
     return execFileSync(join(this.bin, name), [...options], { encoding: 'utf8', stdio: 'pipe', env: { ...process.env, PGHOST: '127.0.0.1', PGPORT: String(this.postgresPort), PGUSER: 'postgres' } });
   }
 
+  /** Generates a client of what is served into a folder. */
+  generate(folder: string): void {
+    execFileSync(required('HEADWATER_TEST_STREAMER'), ['generate', `${this.url}/openapi.json`, '--output', folder], { stdio: 'pipe' });
+  }
+
   /** What the server's logs say, for a test that failed. */
   logs(): string {
     return ['streamer.log', 'postgres.log'].map((name) => readFileSync(join(this.scratch, name), 'utf8').slice(-4000)).join('\n---\n');
@@ -178,14 +189,20 @@ async function ended(child: ChildProcess | undefined, signal: NodeJS.Signals): P
 
 /** Serves the page and drives Chromium. */
 export class Browsers {
-  private constructor(
-    private readonly server: Server,
-    private readonly browser: Browser,
-  ) {}
+  private readonly server: Server;
+  private readonly browser: Browser;
 
-  static async start(): Promise<Browsers> {
-    const entry = new URL('./page.ts', import.meta.url).pathname;
-    const bundle = await build({ entryPoints: [entry], bundle: true, format: 'esm', target: 'es2022', write: false, sourcemap: 'inline' });
+  private constructor(
+    server: Server,
+    browser: Browser,
+  ) {
+    this.server = server;
+    this.browser = browser;
+  }
+
+  /** With the page of the tests, or another. */
+  static async start(entry = new URL('./page.ts', import.meta.url).pathname): Promise<Browsers> {
+    const bundle = await build({ entryPoints: [entry], bundle: true, format: 'esm', target: 'es2022', write: false, sourcemap: 'inline', jsx: 'automatic', define: { 'process.env.NODE_ENV': '"production"' } });
     const script = bundle.outputFiles[0]?.text ?? '';
     const server = createServer((request, response) => {
       const isScript = request.url?.startsWith('/page.js') === true;
@@ -214,10 +231,16 @@ export class Browsers {
 export class Device {
   private offline = false;
 
+  readonly context: BrowserContext;
+  private readonly address: string;
+
   constructor(
-    readonly context: BrowserContext,
-    private readonly address: string,
-  ) {}
+    context: BrowserContext,
+    address: string,
+  ) {
+    this.context = context;
+    this.address = address;
+  }
 
   async tab(): Promise<Page> {
     const page = await this.context.newPage();
@@ -227,7 +250,7 @@ export class Device {
 
   async load(page: Page): Promise<void> {
     await page.goto(this.address);
-    await page.waitForFunction(() => 'client' in window);
+    await page.waitForFunction(() => 'client' in window || 'orders' in window);
   }
 
   /** Cuts the device off from the server, or lets it back. The page itself still loads, as from a service worker. */

@@ -1,6 +1,7 @@
 /** The orders example, as the generated code would declare it, and devices that use it. */
 
-import { HeadwaterClient, type Configuration } from '../../src/client.js';
+import { HeadwaterClient } from '../../src/client.js';
+import type { Configuration } from '../../src/configuration.js';
 import type { EntityDefinition } from '../../src/entity.js';
 import { parseRules } from '../../src/rules.js';
 import { locks } from './locks.js';

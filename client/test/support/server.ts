@@ -42,10 +42,16 @@ export class ModelServer {
   private readonly streams = new Set<() => void>();
   private backup: { events: Stored[]; receipts: Map<string, JsonObject | null>; position: number } | undefined;
 
+  private readonly definition: EntityDefinition;
+  private readonly options: ServerOptions;
+
   constructor(
-    private readonly definition: EntityDefinition,
-    private readonly options: ServerOptions = {},
-  ) {}
+    definition: EntityDefinition,
+    options: ServerOptions = {},
+  ) {
+    this.definition = definition;
+    this.options = options;
+  }
 
   /** What clients call. */
   readonly fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {

@@ -1,0 +1,348 @@
+/**
+ * One configured server, tenant and user: its store, its tabs, its engine, and everything that ends with the next `configure`.
+ * Shows what changes in the views and on the status board.
+ */
+
+import { HybridClock } from './clock.js';
+import { browser, type Configuration, type Platform } from './configuration.js';
+import type { DebugLog } from './debugLog.js';
+import type { EntityDefinition } from './entity.js';
+import { asError, HeadwaterError } from './error.js';
+import type { EntityRef, LocalEvent } from './event.js';
+import type { RejectedEvent, StatusBoard } from './status.js';
+import { compact } from './store/compact.js';
+import { databaseName } from './store/database.js';
+import { EventStore, type Changes } from './store/eventStore.js';
+import { Backoff, DEFAULT_BACKOFF, sleep } from './sync/backoff.js';
+import { SyncEngine } from './sync/engine.js';
+import { TabChannel, whenLeading, type TabMessage } from './sync/tabs.js';
+import { Transport } from './sync/transport.js';
+import type { Views } from './views.js';
+
+/** What a session works on. */
+export interface SessionParts {
+  readonly definitions: ReadonlyMap<string, EntityDefinition>;
+  readonly views: Views;
+  readonly board: StatusBoard;
+  readonly log: DebugLog;
+  /** Sends a refused event anew. */
+  readonly retry: (event: LocalEvent) => Promise<void>;
+}
+
+const DEFAULT_RETENTION_DAYS = 7;
+/** How often `sync` looks whether all is sent when nothing tells it. */
+const SYNC_CHECK_MS = 200;
+const COMPACT_EVERY_MS = 3600 * 1000;
+const DAY_MICROS = 24 * 3600 * 1_000_000;
+/** Counting what is unsent holds up writes; so often is enough for an eye. */
+const COUNT_EVERY_MS = 50;
+/** Of the browser's quota. Above the first the user is warned, above the second nothing more is recorded. */
+const STORAGE_LOW = 0.8;
+const STORAGE_FULL = 0.95;
+/** The estimate is asked for once in so many events: it costs a millisecond. */
+const EVENTS_PER_ESTIMATE = 200;
+
+export class Session {
+  readonly configuration: Configuration;
+  readonly transport: Transport;
+  readonly clock: HybridClock;
+  readonly store: EventStore;
+  engine: SyncEngine | undefined;
+  private readonly parts: SessionParts;
+  private readonly platform: Platform;
+  private readonly name: string;
+  private readonly channel: TabChannel;
+  private readonly stop = new AbortController();
+  private readonly writes = new Set<Promise<void>>();
+  private readonly ready: Promise<void>;
+  private readonly done: Promise<void>;
+  private id: string | null = null;
+  private recorded = 0;
+  private counting: Promise<void> | undefined;
+  private countAgain = false;
+
+  constructor(configuration: Configuration, parts: SessionParts) {
+    this.configuration = configuration;
+    this.parts = parts;
+    this.platform = configuration.platform ?? browser();
+    this.name = databaseName(configuration.url, configuration.tenantId ?? null, configuration.userId ?? null);
+    this.store = new EventStore(this.name, (type) => parts.definitions.get(type)?.version ?? 1);
+    this.clock = new HybridClock(configuration.now);
+    this.transport = new Transport({
+      ...configuration.transport,
+      url: configuration.url,
+      ...(configuration.getToken === undefined ? {} : { getToken: configuration.getToken }),
+      ...(configuration.tenantId === undefined ? {} : { tenantId: configuration.tenantId }),
+    });
+    this.channel = new TabChannel(this.name, this.platform, (message) => this.hear(message));
+    this.ready = this.prepare();
+    parts.views.attach({
+      readEntities: async (refs) => {
+        await this.ready;
+        return this.store.readEntities(refs);
+      },
+      readType: async (type) => {
+        await this.ready;
+        return this.store.readType(type);
+      },
+    });
+    this.done = this.live().catch((thrown: unknown) => {
+      const error = asError(thrown);
+      parts.log.add('the session ended', { message: error.message });
+      if (!this.ended) parts.board.set({ shared: { ...parts.board.shared, connection: 'offline', error: { code: 'storage', message: error.message } } });
+    });
+  }
+
+  /** The device's id, once it is read. */
+  get clientId(): string | null {
+    return this.id;
+  }
+
+  get ended(): boolean {
+    return this.stop.signal.aborted;
+  }
+
+  /** Stops syncing and closes the database. */
+  async end(): Promise<void> {
+    this.stop.abort(new HeadwaterError('closed', 'the client was closed', { retryable: true }));
+    await this.done;
+    await Promise.allSettled(this.writes);
+    this.channel.close();
+    await this.store.close();
+  }
+
+  /** Writes an own event that stands in the views already. Resolves when it survives a crash. */
+  record(event: LocalEvent): Promise<void> {
+    const stored = this.write(event);
+    this.writes.add(stored);
+    stored.catch(() => undefined).finally(() => this.writes.delete(stored));
+    return stored;
+  }
+
+  /** Sends now. Resolves when the server has judged everything recorded so far; rejects when a try fails. */
+  async sync(): Promise<void> {
+    const { board } = this.parts;
+    await this.ready;
+    await Promise.allSettled(this.writes);
+    const { failures } = board.shared;
+    this.wake(true);
+    for (;;) {
+      const { unsynced } = await this.store.outbox.counts();
+      if (unsynced === 0) return;
+      if (this.ended) throw new HeadwaterError('closed', 'the client was closed');
+      if (board.shared.failures > failures) {
+        throw new HeadwaterError(board.shared.error?.code ?? 'unreachable', board.shared.error?.message ?? 'sending failed', { retryable: true });
+      }
+      // The status tells of most changes; the clock catches those of other tabs.
+      await Promise.race([board.change(), sleep(SYNC_CHECK_MS)]);
+    }
+  }
+
+  /** Has the leading tab send: at once, or soon. */
+  wake(now: boolean): void {
+    if (this.engine !== undefined) this.engine.wake(now);
+    else this.channel.send({ kind: 'wake', now });
+  }
+
+  private async prepare(): Promise<void> {
+    const { store, clock } = this;
+    await store.open();
+    const versions = Object.fromEntries([...this.parts.definitions.values()].map(({ type, version = 1 }) => [type, version]));
+    const [id, stamp, offset, before] = await Promise.all([
+      store.metaOrMake('client_id', () => crypto.randomUUID()),
+      store.lastStamp(),
+      store.meta<number>('clock_offset'),
+      store.meta<Record<string, number>>('versions'),
+    ]);
+    this.id = id;
+    clock.resume(stamp, offset ?? 0);
+    // The application was updated: states in their old form are lifted where they are shown, and asked for anew.
+    if (before !== undefined && Object.entries(versions).some(([type, version]) => before[type] !== undefined && before[type] !== version)) await store.inbox.startOver();
+    if (before === undefined || Object.entries(versions).some(([type, version]) => before[type] !== version)) await store.setMeta('versions', { ...before, ...versions });
+  }
+
+  /** From opening to closing. */
+  private async live(): Promise<void> {
+    await this.ready;
+    this.count();
+    this.channel.send({ kind: 'hello' });
+    const online = (): void => this.wake(true);
+    this.platform.events?.addEventListener('online', online);
+    try {
+      await whenLeading(`${this.name}:leader`, this.platform, this.stop.signal, () => this.lead());
+    } finally {
+      this.platform.events?.removeEventListener('online', online);
+    }
+  }
+
+  private async lead(): Promise<void> {
+    const { parts, stop, store, clock, transport } = this;
+    if (stop.signal.aborted) return;
+    this.engine = new SyncEngine(
+      {
+        store,
+        clock,
+        transport,
+        log: parts.log,
+        entityTypes: [...parts.definitions.keys()],
+        clientId: this.id ?? '',
+        onChanges: (changes) => this.spread(changes),
+        onStatus: (shared) => {
+          this.channel.send({ kind: 'status', status: shared });
+          parts.board.set({ shared });
+        },
+      },
+      this.configuration.sync,
+    );
+    parts.board.set();
+    try {
+      await Promise.all([this.engine.run(stop.signal), this.keepTidy()]);
+    } finally {
+      this.engine = undefined;
+    }
+  }
+
+  /** In the leading tab, and not while everything is read anew. */
+  private async compact(recordedBefore: number): Promise<void> {
+    const changes = await this.engine?.tidy(this.stop.signal, () => compact(this.store.database, recordedBefore, this.parts.definitions));
+    if (changes === undefined || changes.entities.length === 0) return;
+    this.parts.log.add('compacted', { entities: changes.entities.length });
+    this.spread(changes);
+  }
+
+  private async keepTidy(): Promise<void> {
+    while (!this.ended) {
+      const days = this.configuration.retentionDays ?? DEFAULT_RETENTION_DAYS;
+      try {
+        await this.compact(this.clock.time() - days * DAY_MICROS);
+        await this.estimate();
+      } catch (thrown) {
+        if (!this.ended) this.parts.log.add('compaction failed', { message: asError(thrown).message });
+      }
+      await sleep(COMPACT_EVERY_MS, this.stop.signal);
+    }
+  }
+
+  /** A device that is full gets room by compaction, and the event waits in memory meanwhile. */
+  private async write(event: LocalEvent): Promise<void> {
+    const { store, stop, parts } = this;
+    const strict = this.configuration.durability?.[event.event_type] === 'strict';
+    const backoff = new Backoff(DEFAULT_BACKOFF);
+    try {
+      await this.ready;
+      for (;;) {
+        try {
+          await store.append({ ...event, client_id: this.id }, strict);
+          break;
+        } catch (thrown) {
+          if (!(thrown instanceof HeadwaterError) || thrown.code !== 'storage_full' || stop.signal.aborted) throw thrown;
+          this.setStorage('full');
+          await this.compact(this.clock.time()).catch(() => undefined);
+          await sleep(backoff.next(), stop.signal);
+        }
+      }
+    } catch (thrown) {
+      if (!this.ended) {
+        parts.views.takeBack(event);
+        parts.log.add('an event could not be stored', { id: event.id, message: asError(thrown).message });
+        parts.board.set({ shared: { ...parts.board.shared, error: { code: 'storage', message: asError(thrown).message } } });
+        this.count();
+      }
+      throw thrown;
+    }
+    if (this.ended) return;
+    parts.views.isStored(event);
+    if (backoff.failures > 0) this.setStorage('ok');
+    this.channel.send({ kind: 'changed', entities: [[event.entity_type, event.entity_id]], stamp: this.clock.lastStamp });
+    this.wake(false);
+    if (this.recorded % EVENTS_PER_ESTIMATE === 0) {
+      if (this.recorded === 0) void this.platform.storage?.persist().catch(() => false);
+      void this.estimate();
+    }
+    this.recorded += 1;
+  }
+
+  private async estimate(): Promise<void> {
+    const { usage = 0, quota = 0 }: StorageEstimate = (await this.platform.storage?.estimate().catch(() => undefined)) ?? {};
+    if (quota === 0 || this.ended) return;
+    this.setStorage(usage > quota * STORAGE_FULL ? 'full' : usage > quota * STORAGE_LOW ? 'low' : 'ok');
+  }
+
+  private setStorage(storage: StatusBoard['storage']): void {
+    if (storage !== this.parts.board.storage) this.parts.log.add('storage', { storage });
+    this.parts.board.set({ storage });
+  }
+
+  /** What was changed in the store: here and in the other tabs. */
+  private spread(changes: Changes): void {
+    if (changes.entities.length === 0) return;
+    this.channel.send({ kind: 'changed', entities: changes.entities, stamp: this.clock.lastStamp });
+    if (changes.delta === undefined) this.show(changes.entities);
+    else if (!this.ended) {
+      this.parts.views.apply(changes.delta);
+      this.count();
+    }
+  }
+
+  private hear(message: TabMessage): void {
+    if (this.ended) return;
+    switch (message.kind) {
+      case 'changed':
+        this.clock.witness(message.stamp);
+        this.show(message.entities);
+        break;
+      case 'wake':
+        this.engine?.wake(message.now);
+        break;
+      case 'status':
+        if (this.engine === undefined) this.parts.board.set({ shared: message.status });
+        break;
+      case 'hello':
+        if (this.engine !== undefined) this.channel.send({ kind: 'status', status: this.engine.currentStatus() });
+        break;
+    }
+  }
+
+  private show(entities: readonly EntityRef[]): void {
+    void this.parts.views.refresh(entities);
+    this.count();
+  }
+
+  /** Counts what is unsent and refused; calls that come while it counts are served by one more count. */
+  private count(): void {
+    const { board, views, log } = this.parts;
+    this.countAgain = true;
+    this.counting ??= (async () => {
+      while (this.countAgain && !this.ended) {
+        this.countAgain = false;
+        const counts = await this.store.outbox.counts();
+        const rejected = counts.rejected > 0 || board.rejected.length > 0 ? await this.store.outbox.rejected() : [];
+        if (this.ended) break;
+        board.set({ counts: { ...counts, unsynced: counts.unsynced + views.unstoredCount }, rejected: this.rejectedOf(rejected) });
+        await sleep(COUNT_EVERY_MS, this.stop.signal);
+      }
+    })()
+      .catch((thrown: unknown) => log.add('counting failed', { message: asError(thrown).message }))
+      .finally(() => {
+        this.counting = undefined;
+      });
+  }
+
+  /** The same array while it holds the same. */
+  private rejectedOf(events: readonly LocalEvent[]): readonly RejectedEvent[] {
+    const { rejected } = this.parts.board;
+    const known = new Map(rejected.map((one) => [one.event.id, one]));
+    if (events.length === known.size && events.every((event) => known.has(event.id))) return rejected;
+    return events.map(
+      (event) =>
+        known.get(event.id) ?? {
+          event,
+          retry: async () => {
+            await this.parts.retry(event);
+            this.spread(await this.store.remove(event));
+          },
+          discard: async () => this.spread(await this.store.remove(event)),
+        },
+    );
+  }
+}

@@ -1,0 +1,104 @@
+/** Own events on their way to the server: what is unsent, in the order in which it was recorded, and what the server said of it. */
+
+import type { LocalEvent, Rejection } from '../event.js';
+import { getEvents, keyOf, putEvents, refsOf, type Database } from './database.js';
+import type { Changes } from './eventStore.js';
+import { eventOf } from './row.js';
+
+/** How many own events are in which state. */
+export interface Counts {
+  /** Not yet accepted. */
+  readonly unsynced: number;
+  readonly rejected: number;
+}
+
+/** A server's judgement of one batch. */
+export interface Verdicts {
+  readonly accepted: readonly string[];
+  readonly rejected: readonly { readonly id: string; readonly rejection: Rejection }[];
+}
+
+export class Outbox {
+  private readonly database: Database;
+
+  constructor(database: Database) {
+    this.database = database;
+  }
+
+  async counts(): Promise<Counts> {
+    const { events } = this.database;
+    const [unsynced, rejected] = await Promise.all([events.orderBy('u').count(), events.orderBy('x').count()]);
+    return { unsynced, rejected };
+  }
+
+  /** What the server refused, in recorded order. */
+  async rejected(): Promise<LocalEvent[]> {
+    return (await this.database.events.orderBy('x').toArray()).map(eventOf);
+  }
+
+  /** The next own events to send, in the order in which they were recorded. From now on the server may have them. */
+  async take(limit: number): Promise<LocalEvent[]> {
+    const { events } = this.database;
+    return this.database.transaction('rw', events, async () => {
+      const batch = (await events.orderBy('u').limit(limit).toArray()).map(eventOf);
+      const pending = batch.filter((event) => event.status === 'pending');
+      await putEvents(this.database, pending.map((event) => ({ ...event, status: 'sent' })));
+      return batch.map((event) => ({ ...event, status: 'sent' }));
+    });
+  }
+
+  /** Writes the server's judgement of a batch down. An event whose copy has come from the server meanwhile stays as it came. */
+  async settle(batch: readonly LocalEvent[], { accepted, rejected }: Verdicts): Promise<Changes> {
+    const verdicts = new Map<string, Rejection | null>(accepted.map((id) => [id, null]));
+    for (const { id, rejection } of rejected) verdicts.set(id, rejection);
+    return this.database.transaction('rw', this.database.events, async () => {
+      const stored = await getEvents(this.database, batch.filter(({ id }) => verdicts.has(id)).map(keyOf));
+      const put = stored.flatMap((event): LocalEvent[] => {
+        const rejection = verdicts.get(event.id);
+        if (rejection === undefined || event.status === 'accepted') return [];
+        // Restored from a backup, the server may know the event under its former stamp.
+        const known = rejection === null || (rejection.code === 'conflict' && event.again === 'restored');
+        return [known ? { ...event, status: 'accepted', rejection: null } : { ...event, status: 'rejected', rejection }];
+      });
+      await putEvents(this.database, put);
+      return { entities: refsOf(put), stale: [], delta: { put, gone: [] } };
+    });
+  }
+
+  /** Gives unsent events new stamps, in their order; `restamp` makes one. Those that had one already are left. */
+  async restamp(rejectedIds: readonly string[], restamp: () => number): Promise<Changes> {
+    const { events } = this.database;
+    return this.database.transaction('rw', events, async () => {
+      const rejected = new Set(rejectedIds);
+      // What is `sent` and was not just refused may be at the server with its old stamp.
+      const put = (await events.orderBy('u').toArray())
+        .map(eventOf)
+        .filter((event) => event.again === null && (event.status === 'pending' || rejected.has(event.id)))
+        .map((event) => ({ ...event, timestamp: restamp(), status: 'pending' as const, again: 'restamped' as const }));
+      await putEvents(this.database, put);
+      return { entities: refsOf(put), stale: [], delta: { put, gone: [] } };
+    });
+  }
+
+  /** The server lost history (a restored backup): every own event that is still here will be sent again. */
+  async resendAll(clientId: string): Promise<void> {
+    const { events, meta } = this.database;
+    await this.database.transaction('rw', events, meta, async () => {
+      const own = (await events.toArray()).map(eventOf).filter((event) => event.status === 'accepted' && event.client_seq > 0 && event.client_id === clientId);
+      await putEvents(this.database, own.map((event) => ({ ...event, status: 'sent', again: 'restored' })));
+      await meta.bulkDelete(['cursor', 'sent_cursor']);
+    });
+  }
+
+  /**
+   * The server accepted events while there is no cursor yet: by this one of its answer it can be told later whether it
+   * still has that history. The first is kept, for a later one may be of the next history.
+   */
+  async noteAccepted(cursor: string): Promise<void> {
+    const { meta } = this.database;
+    await this.database.transaction('rw', meta, async () => {
+      const known = await meta.bulkGet(['cursor', 'sent_cursor']);
+      if (known.every((row) => row === undefined)) await meta.put({ key: 'sent_cursor', value: cursor });
+    });
+  }
+}

@@ -1,0 +1,196 @@
+/** Events as they happen: by Server-Sent Events, or over a WebSocket where a proxy holds those back. Both bring the same blocks. */
+
+import { HeadwaterError } from '../error.js';
+import type { WireEvent } from '../event.js';
+import type { JsonObject } from '../json.js';
+import { SseParser, type SseBlock } from './sse.js';
+import { abortable, connectionError, malformed, type Transport } from './transport.js';
+
+/** What a stream brings. */
+export interface StreamPart {
+  readonly events: readonly WireEvent[];
+  /** The cursor behind them; null where there is none yet. */
+  readonly cursor: string | null;
+  /** The cursor belongs to another history: read everything anew. */
+  readonly reset: boolean;
+  /** The token has expired; the stream ends. */
+  readonly expired: boolean;
+}
+
+/** What is asked for. */
+export interface StreamQuery {
+  readonly entity_type: string;
+  readonly cursor?: string;
+}
+
+/** The server says something every 15 s: after three of those a stream is dead. */
+const SILENCE_MS = 45_000;
+
+/** A stream's first word comes with its headers: one that has not said it by then is held back by something in between. */
+const FIRST_WORD_MS = 10_000;
+
+/** How the server closes a WebSocket for want of a good token. */
+const CLOSE_UNAUTHENTICATED = 4401;
+/** How it closes one that it refuses otherwise. */
+const CLOSE_REFUSED = 4400;
+
+/**
+ * Events by SSE, in parts of what had arrived when the reader came for more. Ends when the server closes; throws when the
+ * connection breaks or is silent for too long.
+ */
+export async function* streamBySse(transport: Transport, query: StreamQuery, signal: AbortSignal): AsyncGenerator<StreamPart> {
+  const silence = new Silence(transport.options.silenceMs ?? SILENCE_MS);
+  const either = AbortSignal.any([signal, silence.signal]);
+  const pieces = new Queue<string>();
+  try {
+    const response = await transport.request(`/events/stream?${new URLSearchParams({ ...query }).toString()}`, { headers: { accept: 'text/event-stream' } }, either);
+    if (response.body === null) throw malformed('a body');
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    void (async () => {
+      for (;;) {
+        const { done, value } = await abortable(reader.read(), either);
+        if (done) break;
+        pieces.push(value);
+      }
+      pieces.end();
+    })().catch((thrown: unknown) => pieces.end(thrown));
+    try {
+      yield* parts(pieces, silence, transport);
+    } finally {
+      await reader.cancel().catch(() => undefined);
+    }
+  } catch (thrown) {
+    throw silence.signal.aborted && !signal.aborted ? new HeadwaterError('silent', 'the stream fell silent', { retryable: true }) : connectionError(thrown);
+  } finally {
+    silence.stop();
+  }
+}
+
+/** The same over a WebSocket. The token stands in the first message, never in the address. */
+export async function* streamBySocket(transport: Transport, query: StreamQuery, signal: AbortSignal): AsyncGenerator<StreamPart> {
+  const silence = new Silence(transport.options.silenceMs ?? SILENCE_MS);
+  const pieces = new Queue<string>();
+  const { WebSocket = globalThis.WebSocket, tenantId, getToken } = transport.options;
+  const token = await transport.token();
+  const socket = new WebSocket(`${transport.address.replace(/^http/, 'ws')}/events/ws`);
+  const stop = (): void => pieces.end(signal.reason);
+  const silent = (): void => pieces.end(new HeadwaterError('silent', 'the stream fell silent', { retryable: true }));
+  signal.addEventListener('abort', stop);
+  silence.signal.addEventListener('abort', silent);
+  socket.onopen = () => {
+    const who = token === null ? (tenantId === undefined || getToken !== undefined ? {} : { tenant_id: tenantId }) : { token };
+    socket.send(JSON.stringify({ type: 'subscribe', ...query, ...who }));
+  };
+  socket.onmessage = ({ data }: MessageEvent<string>) => pieces.push(data);
+  socket.onclose = ({ code, reason }) => pieces.end(closed(code, reason));
+  try {
+    yield* parts(pieces, silence, transport);
+  } catch (thrown) {
+    throw connectionError(thrown);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    silence.stop();
+    socket.onclose = null;
+    socket.close();
+  }
+}
+
+/** Why a socket ended; undefined: the server has said goodbye. */
+function closed(code: number, reason: string): Error | undefined {
+  if (code === 1000 || code === 1001) return undefined;
+  if (code === CLOSE_UNAUTHENTICATED) return new HeadwaterError(reason || 'unauthorized', 'the server refuses the token', { status: 401, retryable: true });
+  if (code === CLOSE_REFUSED) return new HeadwaterError(reason || 'refused', 'the server refuses the stream', { status: reason === 'cursor_expired' ? 410 : 400, retryable: true });
+  return new HeadwaterError('unreachable', `the WebSocket closed with ${code}`, { retryable: true });
+}
+
+async function* parts(pieces: Queue<string>, silence: Silence, transport: Transport): AsyncGenerator<StreamPart> {
+  const parser = new SseParser();
+  for (;;) {
+    const waiting = await pieces.take();
+    if (waiting === undefined) return;
+    silence.heard();
+    const part = partOf(waiting.flatMap((piece) => parser.push(piece)));
+    if (part.expired) transport.tokenExpired();
+    yield part;
+    if (part.reset) return;
+  }
+}
+
+function partOf(blocks: readonly SseBlock[]): StreamPart {
+  const events: WireEvent[] = [];
+  let cursor: string | null = null;
+  for (const { id, event, data } of blocks) {
+    if (event === 'headwater.reset') return { events, cursor, reset: true, expired: false };
+    if (event === 'headwater.expired') return { events, cursor, reset: false, expired: true };
+    if (event === 'headwater.error') throw refusal(data);
+    // Other words of the server's own are for newer clients.
+    if (data !== null && !event.startsWith('headwater.')) events.push(JSON.parse(data) as WireEvent);
+    if (id !== '') cursor = id;
+  }
+  return { events, cursor, reset: false, expired: false };
+}
+
+function refusal(data: string | null): HeadwaterError {
+  const { code, detail, status } = JSON.parse(data ?? '{}') as JsonObject;
+  const text = typeof detail === 'string' ? detail : 'the server refuses the stream';
+  return new HeadwaterError(typeof code === 'string' ? code : 'refused', text, { retryable: true, ...(typeof status === 'number' ? { status } : {}) });
+}
+
+/** What arrived and was not taken yet. */
+class Queue<T> {
+  private items: T[] = [];
+  private ended: { readonly reason: unknown } | undefined;
+  private wake: () => void = () => undefined;
+
+  push(item: T): void {
+    this.items.push(item);
+    this.wake();
+  }
+
+  /** Nothing more comes; with a reason, because of that. The first counts. */
+  end(reason?: unknown): void {
+    this.ended ??= { reason };
+    this.wake();
+  }
+
+  /** All that waits, at least one; undefined at the end. */
+  async take(): Promise<readonly T[] | undefined> {
+    while (this.items.length === 0) {
+      if (this.ended?.reason !== undefined) throw this.ended.reason as Error;
+      if (this.ended !== undefined) return undefined;
+      await new Promise<void>((resolve) => (this.wake = resolve));
+    }
+    const { items } = this;
+    this.items = [];
+    return items;
+  }
+}
+
+/** Aborts when nothing was heard for so long. */
+class Silence {
+  private readonly controller = new AbortController();
+  private timer: ReturnType<typeof setTimeout>;
+  private readonly ms: number;
+
+  constructor(ms: number) {
+    this.ms = ms;
+    this.timer = this.start(Math.min(ms, FIRST_WORD_MS));
+  }
+
+  get signal(): AbortSignal {
+    return this.controller.signal;
+  }
+
+  heard(): void {
+    clearTimeout(this.timer);
+    this.timer = this.start(this.ms);
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+  }
+
+  private start(ms: number): ReturnType<typeof setTimeout> {
+    return setTimeout(() => this.controller.abort(), ms);
+  }
+}
