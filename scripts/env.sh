@@ -47,7 +47,7 @@ export CARGO_TERM_PROGRESS_WHEN=${CARGO_TERM_PROGRESS_WHEN:-auto}
 claim_target() {
     local owner=$CARGO_TARGET_DIR/headwater-checkout
     if [ "$(cat "$owner" 2>/dev/null)" = "$root" ]; then return 0; fi
-    find model extension streamer tests benches sql -type f -exec touch {} +
+    find model extension generate client/src streamer tests benches sql -type f -exec touch {} +
     mkdir -p "$CARGO_TARGET_DIR"
     echo "$root" >"$owner"
 }

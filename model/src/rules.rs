@@ -161,7 +161,8 @@ impl Rule {
         }
     }
 
-    fn to_json(&self) -> Value {
+    /// The declaration in its long form.
+    pub fn to_json(&self) -> Value {
         match self {
             Self::Create => json!({"rule": "create"}),
             Self::Set { fields: None } => json!({"rule": "set"}),

@@ -3,6 +3,7 @@
 
 use crate::database::Target;
 use crate::error::Error;
+use crate::generate::Generate;
 use crate::identity::{Guard, Jwks, Keys, Secret, Tokens};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::path::PathBuf;
@@ -30,6 +31,19 @@ pub enum Command {
     /// Nothing is kept on disk: stop it, kill it, run several of them (each with its own --replica).
     #[command(verbatim_doc_comment)]
     Serve(Box<Serve>),
+
+    /// Write a typed TypeScript client of the entities that sync
+    ///
+    ///   headwater generate http://127.0.0.1:4000/openapi.json --output src/generated
+    ///
+    /// writes event types, schemas, materializers, an event store, a sync engine and React hooks, with the runtime beside
+    /// them; the application needs dexie, and react for the hooks. The same document gives the same files. In CI:
+    ///
+    ///   headwater generate openapi.json --output src/generated --check
+    ///
+    /// exits 1 when the files are stale, or when a change would break events that devices still hold.
+    #[command(verbatim_doc_comment)]
+    Generate(Box<Generate>),
 }
 
 /// Flags of `serve`.
@@ -371,8 +385,9 @@ mod tests {
 
     fn serve(arguments: &[&str]) -> Result<Box<Serve>, clap::Error> {
         let all = ["headwater", "serve"].iter().chain(arguments);
-        Cli::try_parse_from(all).map(|cli| match cli.command {
-            Command::Serve(serve) => serve,
+        Cli::try_parse_from(all).map(|cli| {
+            let Command::Serve(serve) = cli.command else { panic!("the subcommand is serve") };
+            serve
         })
     }
 

@@ -3,7 +3,6 @@
 //! Data flows one way, `source → decode → log → events → http`; `ingest` is the only way back.
 //!
 //! * [`source`]: the replication connection and its slot
-//! * [`slot_health`]: how that slot stands
 //! * [`decode`]: pgoutput bytes → messages; pure
 //! * [`log`]: the newest transactions in memory, each change framed once for all clients
 //! * [`watermark`]: up to which position nothing can appear any more
@@ -16,12 +15,14 @@
 //! * [`http`]: the API
 //! * [`config`], [`database`], [`error`]: what they all use
 //! * [`run`]: puts it together
+//! * [`generate`]: the command that writes clients; apart from all of these
 
 pub mod config;
 pub mod database;
 pub mod decode;
 pub mod error;
 pub mod events;
+pub mod generate;
 pub mod http;
 pub mod identity;
 pub mod ingest;
@@ -30,6 +31,5 @@ pub mod registry;
 pub mod run;
 pub mod seam;
 pub mod shape;
-pub mod slot_health;
 pub mod source;
 pub mod watermark;

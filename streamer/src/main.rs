@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use headwater_streamer::config::{Cli, Command};
-use headwater_streamer::run;
+use headwater_streamer::error::Error;
+use headwater_streamer::{generate, run};
 use std::process::ExitCode;
 
 #[tokio::main]
@@ -15,8 +16,14 @@ async fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let Command::Serve(config) = cli.command;
-    match run::serve(*config).await {
+    match cli.command {
+        Command::Serve(config) => ended(run::serve(*config).await),
+        Command::Generate(config) => generate::run(&config).await,
+    }
+}
+
+fn ended(result: Result<(), Error>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("headwater: {error}");

@@ -10,7 +10,6 @@ use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
 use crate::registry::Registry;
 use crate::shape::{self, Shapes};
-use crate::slot_health::SlotWatch;
 use crate::{source, watermark};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -47,7 +46,6 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     );
     let shapes =
         Arc::new(Shapes::new(Arc::clone(&log), database.clone(), true, shape_settings(&config), shutdown.clone()));
-    let slot = Arc::new(SlotWatch::new(config.slot()));
     let app = App {
         shapes: Arc::clone(&shapes),
         shape_secret: config.shape_secret().map(|secret| Arc::new(Secret::new(&secret))),
@@ -55,7 +53,6 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         cache_stale_age: config.cache_stale_age,
         guard: Arc::new(guard),
         log: Arc::clone(&log),
-        slot: Arc::clone(&slot),
         events: Arc::new(events),
         ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
         database: database.clone(),
@@ -85,16 +82,12 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     }
     let server = tokio::spawn(http::serve(listener, router, http_limits, tls, shutdown.clone()));
     let router = tokio::spawn(async move { shapes.run().await });
-    let watermark = tokio::spawn(watermark::run(database.clone(), Arc::clone(&log), rounds, shutdown.clone()));
-    let slot_health = {
-        let (slot, database, shutdown) = (Arc::clone(&slot), database.clone(), shutdown.clone());
-        tokio::spawn(async move { slot.run(database, shutdown).await })
-    };
-    let settings = source::Settings { database: postgres, slot, application_name: config.slot() };
+    let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), rounds, shutdown.clone()));
+    let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };
     let ended = source::run(settings, log, registry, shutdown.clone()).await;
 
     shutdown.cancel();
-    for task in [server, watermark, router, slot_health] {
+    for task in [server, watermark, router] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a part of the streamer panicked");
         }

@@ -16,24 +16,12 @@ pub(super) async fn get(State(app): State<App>) -> impl IntoResponse {
         Feed::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
     let tip = app.log.tip();
-    let slot = app.slot.health().map(|slot| {
-        json!({
-            "name": app.slot.slot(),
-            "wal_status": slot.wal_status.as_str(),
-            "retained_bytes": slot.retained_bytes,
-            "confirmed_lag_bytes": slot.confirmed_lag_bytes,
-            "safe_wal_bytes": slot.safe_wal_bytes,
-            "failover": slot.failover,
-            "remade": app.slot.remade(),
-        })
-    });
     let body = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "epoch": tip.epoch.map(|epoch| epoch.to_string()),
         "head": tip.head.to_string(),
         "ring": { "start": tip.start.to_string(), "bytes": tip.bytes },
-        "slot": slot,
         "watermark": tip.watermark.map(|watermark| watermark.position.0),
     });
     (code, [(header::CACHE_CONTROL, "no-store")], Json(body))

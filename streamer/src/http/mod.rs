@@ -31,7 +31,6 @@ use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::Log;
 use crate::shape::Shapes;
-use crate::slot_health::SlotWatch;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header, request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -59,8 +58,6 @@ pub struct App {
     pub guard: Arc<Guard>,
     /// For `/health`.
     pub log: Arc<Log>,
-    /// The same.
-    pub slot: Arc<SlotWatch>,
     /// For readers.
     pub events: Arc<Events>,
     /// For writers.
