@@ -15,22 +15,25 @@ use uuid::Uuid;
 use crate::measured::{Bound, Measured, turns};
 use crate::{Options, message_db, server};
 
-const CONNECTIONS: usize = 8;
-const BATCH: usize = 100;
+pub(crate) const CONNECTIONS: usize = 8;
+pub(crate) const BATCH: usize = 100;
 /// Events per second against Message DB's.
-const MUST: Bound = Bound::AtLeast(2.0);
-const GOAL: Bound = Bound::AtLeast(5.0);
+pub(crate) const MUST: Bound = Bound::AtLeast(2.0);
+pub(crate) const GOAL: Bound = Bound::AtLeast(5.0);
 
 /// Orders that are there before anything is measured.
 const ORDERS: usize = 10_000;
 
-const HEADWATER: &str = "headwater";
-const PLAIN: &str = "plain INSERT";
-const MESSAGE_DB: &str = "message_db";
+/// Headwater's database.
+const DATABASE: &str = "headwater_ingest";
+
+pub(crate) const HEADWATER: &str = "headwater";
+pub(crate) const PLAIN: &str = "plain INSERT";
+pub(crate) const MESSAGE_DB: &str = "message_db";
 
 /// What the batches hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Workload {
+pub(crate) enum Workload {
     /// Each event creates an order.
     Creates,
     /// Ten new orders a batch, each created, given eight items and closed.
@@ -50,14 +53,14 @@ impl Workload {
     }
 
     /// A plain INSERT is the like of creating rows only.
-    fn contenders(self) -> &'static [&'static str] {
+    pub(crate) fn contenders(self) -> &'static [&'static str] {
         if self == Self::Creates { &[HEADWATER, PLAIN, MESSAGE_DB] } else { &[HEADWATER, MESSAGE_DB] }
     }
 }
 
 pub(crate) async fn run(options: &Options) -> Vec<Measured> {
     let postgres = server::start(options).await;
-    let orders = prepare(&postgres).await;
+    let orders = prepare(&postgres, DATABASE).await;
     let mut all = Vec::new();
     for workload in [Workload::Creates, Workload::Lives, Workload::Changes] {
         let measured = Measured::new(workload.what(), "events/s");
@@ -78,8 +81,8 @@ pub(crate) async fn run(options: &Options) -> Vec<Measured> {
     all
 }
 
-/// Makes the databases; returns the ids of the orders in them.
-async fn prepare(postgres: &Postgres) -> Vec<Uuid> {
+/// Makes the databases, `database` for Headwater; returns the ids of the orders in them.
+pub(crate) async fn prepare(postgres: &Postgres, database: &str) -> Vec<Uuid> {
     let orders: Vec<Uuid> = (0..ORDERS).map(|_| Uuid::now_v7()).collect();
     let ids: Vec<String> = orders.iter().map(Uuid::to_string).collect();
     let fill =
@@ -89,13 +92,13 @@ async fn prepare(postgres: &Postgres) -> Vec<Uuid> {
         \"created\": {\"rule\": \"create\"},
         \"item_added\": {\"rule\": \"append\", \"field\": \"items\", \"value\": \"item\"},
         \"state_changed\": {\"rule\": \"set\", \"fields\": [\"status\"]}}'::jsonb)";
-    server::make(
-        postgres,
-        "headwater_ingest",
-        &[include_str!("../sql/orders.sql"), "create extension headwater", enable],
-    )
-    .await;
-    server::connect(postgres, "headwater_ingest").await.execute(fill, &[&ids]).await.unwrap();
+    // The one that a streamer uses is there already.
+    if database == DATABASE {
+        server::make(postgres, database, &["create extension headwater"]).await;
+    }
+    let client = server::connect(postgres, database).await;
+    client.batch_execute(&format!("{}; {enable}", include_str!("../sql/orders.sql"))).await.unwrap();
+    client.execute(fill, &[&ids]).await.unwrap();
 
     server::make(postgres, "plain", &[include_str!("../sql/orders.sql")]).await;
     server::connect(postgres, "plain").await.execute(fill, &[&ids]).await.unwrap();
@@ -108,13 +111,13 @@ async fn prepare(postgres: &Postgres) -> Vec<Uuid> {
     let client = message_db::connect(postgres).await;
     client.execute(message_db::WRITE, &[&message_ids, &streams, &types, &data]).await.unwrap();
 
-    for database in ["headwater_ingest", "plain", "message_db"] {
+    for database in [database, "plain", "message_db"] {
         server::connect(postgres, database).await.batch_execute("vacuum analyze").await.unwrap();
     }
     orders
 }
 
-struct Event {
+pub(crate) struct Event {
     id: Uuid,
     order: Uuid,
     name: &'static str,
@@ -122,7 +125,7 @@ struct Event {
 }
 
 /// The events of one batch; each connection changes other orders, in an order of their own.
-fn batch(workload: Workload, orders: &[Uuid], number: usize) -> Vec<Event> {
+pub(crate) fn batch(workload: Workload, orders: &[Uuid], number: usize) -> Vec<Event> {
     let event = |order, name, payload| Event { id: Uuid::now_v7(), order, name, payload };
     let created = |order, n: usize| event(order, "created", json!({"table_number": n % 40, "status": "open"}));
     match workload {
@@ -149,12 +152,12 @@ fn batch(workload: Workload, orders: &[Uuid], number: usize) -> Vec<Event> {
 }
 
 /// A statement's parameters, each a text or an array of texts.
-enum Parameters {
+pub(crate) enum Parameters {
     Texts(Vec<String>),
     Arrays(Vec<Vec<String>>),
 }
 
-fn parameters(contender: &str, events: &[Event]) -> Parameters {
+pub(crate) fn parameters(contender: &str, events: &[Event]) -> Parameters {
     let column = |of: &dyn Fn(&Event) -> String| events.iter().map(of).collect::<Vec<_>>();
     match contender {
         HEADWATER => {
@@ -189,7 +192,7 @@ fn parameters(contender: &str, events: &[Event]) -> Parameters {
 
 async fn connect(postgres: &Postgres, contender: &str) -> Client {
     match contender {
-        HEADWATER => server::connect(postgres, "headwater_ingest").await,
+        HEADWATER => server::connect(postgres, DATABASE).await,
         PLAIN => server::connect(postgres, "plain").await,
         _ => message_db::connect(postgres).await,
     }
@@ -212,7 +215,13 @@ fn statement(contender: &str) -> &'static str {
 }
 
 /// Events per second of all connections together.
-async fn turn(postgres: &Postgres, contender: &str, workload: Workload, batches: usize, orders: &[Uuid]) -> f64 {
+pub(crate) async fn turn(
+    postgres: &Postgres,
+    contender: &str,
+    workload: Workload,
+    batches: usize,
+    orders: &[Uuid],
+) -> f64 {
     let mut workers = Vec::with_capacity(CONNECTIONS);
     for worker in 0..CONNECTIONS {
         let client = Arc::new(connect(postgres, contender).await);

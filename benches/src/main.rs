@@ -4,6 +4,12 @@
 //! from round to round, and states what must hold as a ratio of two contenders' figures. Absolute figures drift from
 //! machine to machine and from hour to hour; ratios within a run drift far less.
 #![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "figures are good for three digits, and counts are far from the ends of their types"
+)]
+#![allow(
     clippy::unwrap_used,
     reason = "a measurement has no caller to report to: what fails here ends the run with its reason"
 )]
@@ -11,13 +17,23 @@
 mod capture_bulk;
 mod capture_single;
 mod contenders;
+mod decode;
 mod event_indexes;
+mod fanout;
 mod ingest;
+mod ingest_http;
 mod machine;
 mod measured;
 mod message_db;
+mod nchan;
+mod node;
+mod peers;
+mod process;
+mod readers;
 mod report;
+mod restart;
 mod server;
+mod sse;
 
 use std::path::PathBuf;
 
@@ -43,6 +59,12 @@ struct Options {
     /// Events of one turn of ingest.
     #[arg(long, default_value_t = 24_000)]
     events: u32,
+    /// Rows of one turn from Postgres to 100 clients.
+    #[arg(long, default_value_t = 50_000)]
+    sse_rows: u32,
+    /// Deliveries (messages times clients) of one turn of fan-out.
+    #[arg(long, default_value_t = 2_000_000)]
+    deliveries: u64,
     /// Whether Postgres flushes to the disk.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     fsync: bool,
@@ -59,8 +81,18 @@ enum Section {
     CaptureSingle,
     /// What each index of the event table costs in a bulk insert.
     EventIndexes,
+    /// From the WAL to events in the log: Headwater, `pg_recvlogical`.
+    Decode,
+    /// From Postgres to 100 SSE clients, in bulk and one by one: Headwater, a node server on `pg-logical-replication`.
+    Sse,
+    /// Very many SSE clients of one channel: Headwater, nginx + nchan, plain axum, raw writes.
+    Fanout,
     /// Batches of clients' events by SQL: Headwater, plain INSERT, Message DB.
     Ingest,
+    /// The same over HTTP.
+    IngestHttp,
+    /// From a restart to the first event of a resumed client.
+    Restart,
 }
 
 impl Section {
@@ -73,13 +105,19 @@ impl Section {
             Self::CaptureBulk => capture_bulk::run(options).await,
             Self::CaptureSingle => capture_single::run(options).await,
             Self::EventIndexes => event_indexes::run(options).await,
+            Self::Decode => decode::run(options).await,
+            Self::Sse => sse::run(options).await,
+            Self::Fanout => fanout::run(options).await,
             Self::Ingest => ingest::run(options).await,
+            Self::IngestHttp => ingest_http::run(options).await,
+            Self::Restart => restart::run(options).await,
         }
     }
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
+    peers::serve_if_asked().await;
     let options = Options::parse();
     let mut sections = options.sections.clone();
     if sections.is_empty() {

@@ -27,6 +27,9 @@ impl Bound {
     }
 }
 
+/// What a figure is compared with that is bounded by itself.
+pub(crate) const ITSELF: &str = "(absolute)";
+
 /// The ratio of two contenders' figures; without bounds it is there for scale.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
@@ -59,6 +62,11 @@ impl Measured {
         self
     }
 
+    /// States what a contender's own figure must and should reach.
+    pub(crate) fn fixed(self, of: &str, must: Option<Bound>, goal: Option<Bound>) -> Self {
+        self.claim(of, ITSELF, must, goal)
+    }
+
     /// Notes a contender's figure of the round that is under way.
     pub(crate) fn add(&mut self, contender: &str, figure: f64) {
         self.figures.entry(contender.to_owned()).or_default().push(figure);
@@ -81,7 +89,11 @@ impl Measured {
     }
 
     fn ratios(&self, claim: &Claim) -> Vec<f64> {
-        let (of, over) = (&self.figures[&claim.of], &self.figures[&claim.over]);
+        let of = &self.figures[&claim.of];
+        if claim.over == ITSELF {
+            return of.clone();
+        }
+        let over = &self.figures[&claim.over];
         of.iter().zip(over).map(|(of, over)| of / over).collect()
     }
 

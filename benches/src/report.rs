@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::measured::{Bound, Measured};
+use crate::measured::{Bound, ITSELF, Measured};
 use crate::{Options, machine};
 
 /// Prints a section's table.
@@ -31,7 +31,11 @@ pub(crate) fn print(section: &str, measured: &[Measured]) {
                 bound(claim.must),
                 bound(claim.goal),
                 verdict.to_owned(),
-                format!("{:.0} : {:.0} {}", one.figure(&claim.of), one.figure(&claim.over), one.unit),
+                if claim.over == ITSELF {
+                    format!("{:.0} {}", one.figure(&claim.of), one.unit)
+                } else {
+                    format!("{:.0} : {:.0} {}", one.figure(&claim.of), one.figure(&claim.over), one.unit)
+                },
             ]);
         }
     }

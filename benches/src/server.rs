@@ -21,8 +21,13 @@ const SETTINGS: [&str; 9] = [
 
 /// Starts it.
 pub(crate) async fn start(options: &Options) -> Postgres {
+    start_with(options, &[]).await
+}
+
+/// Starts it with more settings.
+pub(crate) async fn start_with(options: &Options, more: &[&str]) -> Postgres {
     let fsync = format!("fsync={}", if options.fsync { "on" } else { "off" });
-    let settings: Vec<&str> = SETTINGS.into_iter().chain([fsync.as_str()]).collect();
+    let settings: Vec<&str> = SETTINGS.into_iter().chain([fsync.as_str()]).chain(more.iter().copied()).collect();
     Postgres::start_bare(&settings).await
 }
 

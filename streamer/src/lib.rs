@@ -1,6 +1,6 @@
 //! The streamer: follows Postgres' write-ahead log and serves its events over HTTP.
 //!
-//! Data flows one way, `source → decode → log → events → http`; `ingest` is the only way back.
+//! Data flows one way, `source → decode → log → events → fanout → http`; `ingest` is the only way back.
 //!
 //! * [`source`]: the replication connection and its slot
 //! * [`decode`]: pgoutput bytes → messages; pure
@@ -9,6 +9,7 @@
 //! * [`events`]: pages and streams of events; the exact joint between table and log
 //! * [`seam`]: what makes the joint between a snapshot of tables and the log exact
 //! * [`shape`]: rows of tables for clients of ElectricSQL's protocol
+//! * [`fanout`]: streams on plain sockets, frames shared by all readers of the same wishes
 //! * [`ingest`]: clients' batches into `headwater.ingest`
 //! * [`identity`]: who is calling
 //! * [`registry`]: which entities there are, and which of them tenants share
@@ -22,6 +23,7 @@ pub mod database;
 pub mod decode;
 pub mod error;
 pub mod events;
+pub mod fanout;
 pub mod generate;
 pub mod http;
 pub mod identity;

@@ -4,6 +4,7 @@ use crate::config::{LogFormat, Serve};
 use crate::database::Database;
 use crate::error::Error;
 use crate::events::Events;
+use crate::fanout::Fanout;
 use crate::http::{self, App, Bodies, Origins, Streams, Tls};
 use crate::identity::Secret;
 use crate::ingest::Ingest;
@@ -46,6 +47,8 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     );
     let shapes =
         Arc::new(Shapes::new(Arc::clone(&log), database.clone(), true, shape_settings(&config), shutdown.clone()));
+    let events = Arc::new(events);
+    let fanout = Fanout::start(&events, config.write_timeout, &shutdown)?;
     let app = App {
         shapes: Arc::clone(&shapes),
         shape_secret: config.shape_secret().map(|secret| Arc::new(Secret::new(&secret))),
@@ -53,7 +56,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         cache_stale_age: config.cache_stale_age,
         guard: Arc::new(guard),
         log: Arc::clone(&log),
-        events: Arc::new(events),
+        events,
         ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
         database: database.clone(),
         max_body_bytes: as_usize(config.max_body_bytes),
@@ -80,7 +83,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         let ending = shutdown.clone();
         tokio::spawn(async move { tls.follow(ending).await });
     }
-    let server = tokio::spawn(http::serve(listener, router, http_limits, tls, shutdown.clone()));
+    let server = tokio::spawn(http::serve(listener, router, http_limits, tls, fanout, shutdown.clone()));
     let router = tokio::spawn(async move { shapes.run().await });
     let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), rounds, shutdown.clone()));
     let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };

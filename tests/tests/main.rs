@@ -7,6 +7,7 @@ mod convergence;
 mod crash;
 mod dump;
 mod entities;
+mod fanout;
 mod generate;
 mod histories;
 mod hostile;

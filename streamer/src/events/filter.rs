@@ -6,7 +6,7 @@ use crate::registry::Entities;
 use headwater_model::clock::Micros;
 
 /// All conditions must hold; an empty one always does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// Whose events. There is no filter without it.
     pub reach: Reach,
@@ -18,7 +18,7 @@ pub struct Filter {
     pub recorded_since: Option<Micros>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct EntityId {
     text: String,
     /// As it stands in an event's JSON.
@@ -50,6 +50,11 @@ impl Filter {
     /// The entity asked for.
     pub fn entity_id(&self) -> Option<&str> {
         self.entity_id.as_ref().map(|id| id.text.as_str())
+    }
+
+    /// The entity asked for, as its id stands in an event's JSON.
+    pub fn entity_json(&self) -> Option<&str> {
+        self.entity_id.as_ref().map(|id| id.json.as_str())
     }
 
     /// Whether a stream passes this event on.

@@ -9,7 +9,7 @@ mod table;
 mod wait;
 
 pub use filter::Filter;
-pub use stream::Stream;
+pub use stream::{Step, Stream};
 pub use table::Page;
 pub use wait::Wait;
 
@@ -22,7 +22,7 @@ use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -174,6 +174,17 @@ impl Events {
             Cursor { epoch, position, offset: Some(Offset::just_before(head)) }
         };
         Ok(Stream::new(Arc::clone(self), start, filter, until))
+    }
+
+    /// What those need who bring frames to many readers: the log, the registry, and how often an idle stream says that
+    /// it is alive.
+    pub fn shared(&self) -> (Arc<Log>, Arc<Registry>, Duration) {
+        (Arc::clone(&self.log), Arc::clone(&self.registry), self.heartbeat)
+    }
+
+    /// Changes whenever readers have something to do.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.log.arrivals()
     }
 
     /// A cursor at the watermark: from there on one sees everything that is not final yet.

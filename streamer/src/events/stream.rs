@@ -34,6 +34,7 @@ pub struct Stream {
     place: Place,
     greeted: bool,
     ended: bool,
+    shareable: bool,
     arrivals: watch::Receiver<u64>,
     heartbeat_at: Instant,
     /// When the reader's token expires.
@@ -53,22 +54,78 @@ enum Place {
     Missed { left: VecDeque<Arc<Transaction>>, next: Offset },
 }
 
+/// What came of a step.
+#[derive(Debug)]
+pub enum Step {
+    /// To be sent.
+    Blocks(Bytes),
+    /// The reader has everything that there is.
+    UpToDate,
+    /// Nothing will come any more.
+    Ended,
+}
+
 impl Stream {
     pub(super) fn new(events: Arc<Events>, cursor: Cursor, filter: Filter, until: Option<Instant>) -> Self {
         let arrivals = events.log.arrivals();
         let place = if cursor.offset.is_some() { Place::Ring } else { Place::Table };
         let heartbeat_at = Instant::now() + events.heartbeat;
-        Self { events, filter, cursor, place, greeted: false, ended: false, arrivals, heartbeat_at, until }
+        Self {
+            events,
+            filter,
+            cursor,
+            place,
+            greeted: false,
+            ended: false,
+            shareable: false,
+            arrivals,
+            heartbeat_at,
+            until,
+        }
+    }
+
+    /// A reader that has had everything up to `cursor` comes back from where frames are shared.
+    pub fn resumed(events: Arc<Events>, cursor: Cursor, filter: Filter, until: Option<Instant>) -> Self {
+        Self { greeted: true, ..Self::new(events, cursor, filter, until) }
     }
 
     /// The next blocks; waits until there are some. None after the last ones.
     pub async fn next(&mut self) -> Option<Bytes> {
-        if self.ended {
-            return None;
+        loop {
+            match self.advance().await {
+                Step::Blocks(blocks) => return Some(blocks),
+                Step::Ended => return None,
+                Step::UpToDate => {
+                    if let Some(blocks) = self.wait().await {
+                        self.heartbeat_at = Instant::now() + self.events.heartbeat;
+                        return Some(blocks);
+                    }
+                }
+            }
         }
-        let blocks = if self.greeted { self.step().await } else { self.greet() };
-        self.heartbeat_at = Instant::now() + self.events.heartbeat;
-        Some(blocks)
+    }
+
+    /// The next blocks, without waiting for what has not happened yet.
+    pub async fn advance(&mut self) -> Step {
+        if self.ended {
+            return Step::Ended;
+        }
+        let step = if self.greeted { self.step().await } else { Step::Blocks(self.greet()) };
+        if matches!(step, Step::Blocks(_)) {
+            self.heartbeat_at = Instant::now() + self.events.heartbeat;
+        }
+        step
+    }
+
+    /// Where the reader stands, if it is as far as the log is and may therefore share its frames with all others that
+    /// are: its own watermark is not newer than the log's.
+    pub fn shareable(&self) -> Option<Cursor> {
+        self.shareable.then_some(self.cursor)
+    }
+
+    /// What the reader wants, and until when.
+    pub fn into_wishes(self) -> (Filter, Option<Instant>) {
+        (self.filter, self.until)
     }
 
     /// Goes out with the headers: a reader that is cut off before the first event knows where it stood.
@@ -78,30 +135,31 @@ impl Stream {
         format!("retry: {retry}\nid: {}\n\n", self.cursor).into()
     }
 
-    async fn step(&mut self) -> Bytes {
+    async fn step(&mut self) -> Step {
+        self.shareable = false;
         loop {
             if self.events.shutdown.is_cancelled() {
-                return self.say_goodbye();
+                return Step::Blocks(self.say_goodbye());
             }
             if self.until.is_some_and(|until| Instant::now() >= until) {
-                return self.expire();
+                return Step::Blocks(self.expire());
             }
             if self.events.log.tip().epoch != Some(self.cursor.epoch) {
-                return self.reset(RESTORED);
+                return Step::Blocks(self.reset(RESTORED));
             }
-            let blocks = match &mut self.place {
+            let step = match &mut self.place {
                 Place::Ring => self.read_ring().await,
-                Place::Table => self.read_table().await,
-                Place::Joining(_) => self.read_join().await,
-                Place::Missed { .. } => self.read_missed(),
+                Place::Table => self.read_table().await.map(Step::Blocks),
+                Place::Joining(_) => self.read_join().await.map(Step::Blocks),
+                Place::Missed { .. } => self.read_missed().map(Step::Blocks),
             };
-            if let Some(blocks) = blocks {
-                return blocks;
+            if let Some(step) = step {
+                return step;
             }
         }
     }
 
-    async fn read_ring(&mut self) -> Option<Bytes> {
+    async fn read_ring(&mut self) -> Option<Step> {
         let Some(offset) = self.cursor.offset else {
             self.place = Place::Table;
             return None;
@@ -148,13 +206,15 @@ impl Stream {
             Read::CaughtUp { next, watermark } => {
                 self.cursor.offset = Some(next);
                 // Its marker lies at or before the head, and the reader has everything up to there.
-                self.cursor.position = watermark.map_or(position, |watermark| position.max(watermark.position));
+                let shared = watermark.map_or(Position(0), |watermark| watermark.position);
+                self.cursor.position = position.max(shared);
                 if blocks.is_empty() {
-                    return self.wait().await;
+                    self.shareable = position <= shared;
+                    return Some(Step::UpToDate);
                 }
             }
         }
-        (!blocks.is_empty()).then_some(blocks)
+        (!blocks.is_empty()).then_some(Step::Blocks(blocks))
     }
 
     /// Until something arrives; or the heartbeat, which moves the reader's Last-Event-ID silently.

@@ -3,16 +3,19 @@
 
 use super::patient::Patient;
 use super::server::{Held, Limits};
+use super::takeover::{Handover, Lent, Offer};
 use super::tls::Tls;
+use crate::fanout::Fanout;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Response;
+use futures_util::future::BoxFuture;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
+use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -50,12 +53,13 @@ pub(super) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     tls: Option<Arc<ServerConfig>>,
+    fanout: Arc<Fanout>,
     header_timeout: Duration,
     write_timeout: Duration,
 }
 
 impl Protocols {
-    pub(super) fn new(limits: &Limits, tls: Option<&Tls>) -> Self {
+    pub(super) fn new(limits: &Limits, tls: Option<&Tls>, fanout: Arc<Fanout>) -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
@@ -79,6 +83,7 @@ impl Protocols {
             http1,
             http2,
             tls: tls.map(Tls::settings),
+            fanout,
             header_timeout: limits.header_timeout,
             write_timeout: limits.write_timeout,
         }
@@ -86,10 +91,25 @@ impl Protocols {
 
     /// Serves until the other side has had enough, or until what it asked before `ending` is answered.
     pub(super) async fn serve(&self, stream: TcpStream, guest: Guest, ending: CancellationToken) -> Result<(), Ended> {
-        let stream = Patient::new(stream, self.write_timeout, drop_unsent);
         match &self.tls {
-            None => self.speak(stream, guest, ending).await,
+            None => {
+                let lent = Lent::new(stream);
+                let handover = Arc::new(Handover::default());
+                let guest = Guest { handover: Some(Arc::clone(&handover)), ..guest };
+                let held = guest.held.clone();
+                let io = Patient::new(lent.clone(), self.write_timeout, |lent: &Lent| lent.with(drop_unsent));
+                tokio::select! {
+                    ended = self.speak(io, guest, ending) => ended?,
+                    (answer, stream, place) = handover.taken() => {
+                        if let Some(socket) = lent.recall() {
+                            self.fanout.serve(socket, answer, stream, Box::new((place, held)));
+                        }
+                    }
+                }
+                Ok(())
+            }
             Some(tls) => {
+                let stream = Patient::new(stream, self.write_timeout, drop_unsent);
                 let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
                 let stream = timeout(self.header_timeout, handshake).await??;
                 self.speak(stream, guest, ending).await
@@ -143,23 +163,34 @@ fn drop_unsent(stream: &TcpStream) {
 pub(super) struct Guest {
     router: TowerToHyperService<Router>,
     held: Held,
+    /// Where streams go on without the server, if they may.
+    handover: Option<Arc<Handover>>,
 }
 
 impl Guest {
     pub(super) fn new(router: Router, held: Held) -> Self {
-        Self { router: TowerToHyperService::new(router), held }
+        Self { router: TowerToHyperService::new(router), held, handover: None }
     }
 }
 
 impl Service<Request<Incoming>> for Guest {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = TowerToHyperServiceFuture<Router, Request<Incoming>>;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // A WebSocket outlives its HTTP connection, and is a connection nevertheless.
         request.extensions_mut().insert(self.held.clone());
-        self.router.call(request)
+        let handover = self.handover.clone();
+        let offer = handover.as_ref().and_then(|_| Offer::to(&mut request));
+        let answer = self.router.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            match handover {
+                Some(handover) => handover.unless_taken_over(answer, offer).await,
+                None => Ok(answer),
+            }
+        })
     }
 }
 

@@ -17,6 +17,7 @@ mod since;
 mod socket;
 mod stream;
 mod streams;
+mod takeover;
 mod tls;
 
 pub use body::Bodies;

@@ -5,6 +5,7 @@
 use super::connection::{Guest, Protocols};
 use super::tls::Tls;
 use crate::error::Error;
+use crate::fanout::Fanout;
 use axum::Router;
 use std::io;
 use std::net::SocketAddr;
@@ -65,9 +66,10 @@ pub async fn serve(
     router: Router,
     limits: Limits,
     tls: Option<Arc<Tls>>,
+    fanout: Arc<Fanout>,
     shutdown: CancellationToken,
 ) {
-    let protocols = Arc::new(Protocols::new(&limits, tls.as_deref()));
+    let protocols = Arc::new(Protocols::new(&limits, tls.as_deref(), fanout));
     let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {

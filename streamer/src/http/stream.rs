@@ -3,6 +3,8 @@
 use super::App;
 use super::access::{Caller, filter, until};
 use super::problem::Problem;
+use super::takeover::Offer;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -24,6 +26,7 @@ pub(super) struct Parameters {
 pub(super) async fn get(
     State(app): State<App>,
     Caller(caller): Caller,
+    offer: Option<Extension<Offer>>,
     headers: HeaderMap,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -37,16 +40,20 @@ pub(super) async fn get(
     let filter = filter(&caller, parameters.tenant_id, parameters.entity_type.as_deref(), parameters.entity_id)?;
     let place = app.streams.enter(&caller.reach)?;
     let stream = app.events.stream(cursor, filter, until(&caller)).await?;
-    let blocks = unfold((stream, place), async |(mut stream, place)| {
-        let blocks = stream.next().await?;
-        Some((Ok::<_, Infallible>(blocks), (stream, place)))
-    });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
         // nginx would hold events back.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
+    if let Some(Extension(offer)) = offer {
+        offer.put(stream, Box::new(place));
+        return Ok((headers, Body::empty()));
+    }
+    let blocks = unfold((stream, place), async |(mut stream, place)| {
+        let blocks = stream.next().await?;
+        Some((Ok::<_, Infallible>(blocks), (stream, place)))
+    });
     Ok((headers, Body::from_stream(blocks)))
 }
 

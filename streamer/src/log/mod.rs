@@ -99,6 +99,26 @@ pub enum RowsRead {
     },
 }
 
+/// What [`Log::take`] found.
+#[derive(Debug)]
+pub enum Taken {
+    /// The log follows another history by now.
+    Foreign,
+    /// The ring does not reach back that far.
+    Behind,
+    /// These follow, and more behind them.
+    Some(Vec<Arc<Transaction>>),
+    /// These follow, and nothing behind them.
+    All {
+        /// The first of them may be known in part.
+        transactions: Vec<Arc<Transaction>>,
+        /// Where to go on when they are read.
+        next: Offset,
+        /// The watermark that a cursor at `next` may carry.
+        watermark: Option<Watermark>,
+    },
+}
+
 /// The shared log.
 #[derive(Debug)]
 pub struct Log {
@@ -289,6 +309,30 @@ impl Log {
     pub fn holds_rows(&self, epoch: Epoch, tables: &[u32], after: Offset) -> bool {
         let state = self.read_state();
         state.epoch == Some(epoch) && state.ring.holds_of(tables, after)
+    }
+
+    /// What follows `after`, to be read without the lock: whole transactions, until they hold `events` events.
+    pub fn take(&self, epoch: Epoch, after: Offset, events: usize) -> Taken {
+        let state = self.read_state();
+        if state.epoch != Some(epoch) {
+            return Taken::Foreign;
+        }
+        if !state.ring.holds(after) {
+            return Taken::Behind;
+        }
+        let mut transactions = Vec::new();
+        let mut found = 0;
+        for transaction in state.ring.transactions_after(after).filter(|transaction| !transaction.events.is_empty()) {
+            if found >= events {
+                return Taken::Some(transactions);
+            }
+            found += transaction.events_after(after).len();
+            transactions.push(Arc::clone(transaction));
+        }
+        let head = state.ring.head();
+        let last = transactions.last().and_then(|last| last.events.last().map(|event| last.offset(event)));
+        let next = after.max(last.unwrap_or(after)).max(Offset::just_before(head));
+        Taken::All { transactions, next, watermark: state.ring.watermark_at(head) }
     }
 
     /// Keeps in mind what leaves the ring until the pin is dropped; taken before a snapshot that is to be joined.

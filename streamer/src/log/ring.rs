@@ -240,13 +240,8 @@ impl Ring {
 
     /// What follows `offset`, oldest first.
     pub(super) fn after(&self, offset: Offset) -> impl Iterator<Item = (&Transaction, &Event)> {
-        self.transactions.iter().skip(self.index(offset.lsn)).flat_map(move |transaction| {
-            let skip = if transaction.commit == offset.lsn {
-                transaction.events.partition_point(|event| event.op <= offset.op)
-            } else {
-                0
-            };
-            transaction.events[skip..].iter().map(move |event| (transaction.as_ref(), event))
+        self.transactions_after(offset).flat_map(move |transaction| {
+            transaction.events_after(offset).iter().map(move |event| (transaction.as_ref(), event))
         })
     }
 

@@ -1,7 +1,7 @@
 //! A committed transaction in the ring: its events, each framed once for all clients, and its row changes.
 
 use super::rows::Rows;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use headwater_model::cursor::{Cursor, Epoch, Lsn, Offset, Position};
 use std::sync::Arc;
 
@@ -49,6 +49,19 @@ impl Transaction {
         self.touched.iter().any(|touched| tables.binary_search(&touched.table).is_ok())
     }
 
+    /// Those of its events that lie behind `offset`.
+    pub fn events_after(&self, offset: Offset) -> &[Event] {
+        if self.commit > offset.lsn {
+            return &self.events;
+        }
+        let known = if self.commit == offset.lsn {
+            self.events.partition_point(|event| event.op <= offset.op)
+        } else {
+            self.events.len()
+        };
+        &self.events[known..]
+    }
+
     /// The offset of one of its events.
     pub fn offset(&self, event: &Event) -> Offset {
         Offset { lsn: self.commit, op: event.op }
@@ -89,25 +102,36 @@ impl Event {
 
     /// Whether it is of the entity whose id stands as `json` in JSON.
     pub fn is_of(&self, json: &str) -> bool {
+        self.entity_json() == Some(json.as_bytes())
+    }
+
+    /// Its entity's id as it stands in the JSON object, quotes included.
+    pub fn entity_json(&self) -> Option<&[u8]> {
         // Only a UUID, a number and a declared name stand before it in the object, so the first match is the member.
         const BEFORE: &[u8] = b",\"entity_id\":";
         const DATA: &[u8] = b"\ndata: ";
         let find = |text: &[u8], part: &[u8]| text.windows(part.len()).position(|window| window == part);
-        let object = find(&self.block, DATA).map(|at| &self.block[at + DATA.len()..]);
-        let value = object.and_then(|object| find(object, BEFORE).map(|at| &object[at + BEFORE.len()..]));
-        value.and_then(|value| value.strip_prefix(json.as_bytes())).is_some_and(|rest| rest.first() == Some(&b','))
+        let object = &self.block[find(&self.block, DATA)? + DATA.len()..];
+        let value = &object[find(object, BEFORE)? + BEFORE.len()..];
+        let mut escaped = false;
+        let end = value.iter().skip(1).position(|byte| {
+            let ends = *byte == b'"' && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            ends
+        })?;
+        value.get(..end + 2)
     }
 
     /// Appends the block for a reader whose own watermark is `position`.
     ///
     /// The shared `id:` line is right for nearly everybody. A reader that brought a newer watermark than the ring
     /// knew at this place (it was re-filled after a restart) gets a line of its own, so that its cursor never moves back.
-    pub fn write_block(&self, epoch: Epoch, transaction: &Transaction, position: Position, out: &mut BytesMut) {
+    pub fn write_block(&self, epoch: Epoch, transaction: &Transaction, position: Position, out: &mut impl BufMut) {
         if position <= transaction.watermark {
             return out.put_slice(&self.block);
         }
         let cursor = Cursor { epoch, position, offset: Some(transaction.offset(self)) };
-        super::frame::put(out, format_args!("id: {cursor}\n"));
+        out.put_slice(format!("id: {cursor}\n").as_bytes());
         out.put_slice(&self.block[self.id_length..]);
     }
 }
