@@ -63,9 +63,15 @@ export function createHooks(client: HeadwaterClient) {
     }, [list, stable]);
   }
 
-  /** What happened to an entity: at once what is on the device, then all of it from the server; again when it changes. */
+  /**
+   * What happened to an entity: at once what is on the device, then all of it from the server. Again when the entity changes, when
+   * everything is sent, and when the connection is back.
+   */
   function useHistory<Event = LocalEvent>(type: string, id: string): HistoryResult<Event> {
     const { data: version } = useEntity(type, id);
+    const { connection, unsynced } = useSyncStatus();
+    const isConnected = connection === 'live';
+    const isSent = unsynced === 0;
     const [result, setResult] = useState<{ key: string; data: readonly LocalEvent[]; isLoading: boolean; error: Error | null }>({ key: '', data: EMPTY, isLoading: true, error: null });
     const key = `${type}:${id}`;
     useEffect(() => {
@@ -84,7 +90,7 @@ export function createHooks(client: HeadwaterClient) {
         .then((all) => show(all, false))
         .catch(fail);
       return () => stop.abort();
-    }, [type, id, key, version]);
+    }, [type, id, key, version, isConnected, isSent]);
     return (result.key === key ? result : { data: EMPTY, isLoading: true, error: null }) as HistoryResult<unknown> as HistoryResult<Event>;
   }
 

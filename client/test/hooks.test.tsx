@@ -114,6 +114,23 @@ it('tells the history', async () => {
   await shows('created,state_changed');
 });
 
+it('asks for the history again when the connection is back', async () => {
+  const server = new ModelServer(order);
+  server.capture('created', 'o1', { status: 'open' });
+  const { client, shows } = mount(server, ({ useHistory }) => {
+    const { data, error } = useHistory('order', 'o1');
+    return data.map(({ event_type, status }) => `${event_type.split('.')[1] ?? ''} ${status}`).join() + (error === null ? '' : ', and perhaps more');
+  });
+  await shows('created accepted');
+  server.fault = () => 'lost';
+  server.breakStreams();
+  record(client, 'state_changed', { status: 'open' });
+  await shows('created accepted,state_changed pending, and perhaps more');
+  server.fault = () => 'none';
+  await client.sync().catch(() => undefined);
+  await shows('created accepted,state_changed accepted');
+});
+
 it('renders on a server', () => {
   const server = new ModelServer(order);
   const client = start(server, newDevice());
