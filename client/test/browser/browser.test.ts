@@ -223,14 +223,14 @@ it('brings in Chromium its events back to a server restored from a backup', { ti
 
 it('says in Chromium that the device is full and keeps what it took', { timeout: 60_000 }, async () => {
   const device = await browsers.device(place);
-  const page = await device.tab();
+  const page = await device.context.newPage();
+  const cdp = await device.context.newCDPSession(page);
+  // Before the database is opened: Chromium remembers how much room there was.
+  await cdp.send('Storage.overrideQuotaForOrigin', { origin: device.origin, quotaSize: 3_000_000 });
+  await device.load(page);
   explain(page);
   await until('the first download is complete', async () => (await status(page)).ready);
   await device.setOffline(true);
-  const cdp = await device.context.newCDPSession(page);
-  const { origin } = new URL(page.url());
-  const used = await page.evaluate(async () => (await navigator.storage.estimate()).usage ?? 0);
-  await cdp.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: used + 3_000_000 });
   const id = randomUUID();
   await record(page, 'created', id, { status: 'open', items: [] });
   const { taken, code } = await page.evaluate(async (id) => {
@@ -238,7 +238,7 @@ it('says in Chromium that the device is full and keeps what it took', { timeout:
     Object.assign(window, { stored });
     for (let n = 1; n <= 300; n += 1) {
       try {
-        stored.push(window.client.recordEvent({ event_type: 'order.item_added', entity_type: 'order', entity_id: id, payload: { item: { n, text: crypto.randomUUID().repeat(1000) } } }).stored);
+        stored.push(window.client.recordEvent({ event_type: 'order.item_added', entity_type: 'order', entity_id: id, payload: { item: { n, text: Array.from({ length: 1000 }, () => crypto.randomUUID()).join('') } } }).stored);
       } catch (thrown) {
         return { taken: n - 1, code: (thrown as { code?: string }).code };
       }
@@ -249,7 +249,7 @@ it('says in Chromium that the device is full and keeps what it took', { timeout:
   expect(code).toBe('storage_full');
   expect(taken).toBeGreaterThan(10);
   expect((await status(page)).storage).toBe('full');
-  await cdp.send('Storage.overrideQuotaForOrigin', { origin });
+  await cdp.send('Storage.overrideQuotaForOrigin', { origin: device.origin });
   // What was taken while there was no room waits in memory, and is written now.
   await page.evaluate(() => Promise.all((window as unknown as { stored: Promise<void>[] }).stored));
   await until('there is room', async () => (await status(page)).storage === 'ok');
