@@ -294,6 +294,7 @@ export class Session {
     switch (message.kind) {
       case 'changed':
         this.clock.witness(message.stamp);
+        this.store.otherTabWrote();
         this.show(message.entities);
         break;
       case 'wake':
