@@ -8,6 +8,7 @@ mod crash;
 mod dump;
 mod entities;
 mod fanout;
+mod filter;
 mod generate;
 mod histories;
 mod hostile;

@@ -2,7 +2,7 @@
 //! same definition, on every replica. Pure.
 
 use super::error::ShapeError;
-use super::filter::Filter;
+use super::filter::{self, Filter};
 use super::json;
 use super::name;
 use super::table::{Column, TableSchema, quote};
@@ -121,7 +121,7 @@ impl Definition {
         refuse_generated(&table, &selected)?;
         let filter = match wanted.filter.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
             Some(text) => Some(
-                Filter::parse(text, &wanted.params, &table)
+                filter::parse(text, &wanted.params, &table)
                     .map_err(|error| ShapeError::invalid("where", error.to_string()))?,
             ),
             None => None,

@@ -25,6 +25,10 @@ pub struct TableSchema {
     pub excluded: Vec<String>,
     /// The column that says whose a row is, if the table is an entity's with tenants.
     pub tenant_column: Option<String>,
+    /// The database's own collation: that of text which is no column's.
+    pub default_collation: Collation,
+    /// How that maps upper to lower case.
+    pub default_letters: Letters,
 }
 
 /// A table whose changes count.
@@ -57,6 +61,8 @@ pub struct Column {
     pub pk_index: Option<usize>,
     /// How its text is ordered and compared.
     pub collation: Collation,
+    /// How the collation maps upper to lower case and back.
+    pub letters: Letters,
     /// A generated column, and not in the WAL.
     pub generated: bool,
     /// The labels of an enum, in their order; of an array, those of its elements.
@@ -87,6 +93,69 @@ pub enum Collation {
     Language,
     /// Different bytes may be equal.
     Nondeterministic,
+}
+
+/// How upper case becomes lower case and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Letters {
+    /// Only A to Z.
+    Ascii,
+    /// Every character to one, as `UnicodeData.txt` has it.
+    Simple,
+    /// As Unicode's full mapping has it, where `ß` becomes `SS`.
+    Full,
+    /// By rules of a language or a system that we do not have.
+    Unknown,
+}
+
+/// What the catalog says of a collation.
+#[derive(Clone, Copy, Debug)]
+struct Locale<'a> {
+    /// `c` the operating system's, `i` ICU's, `b` Postgres' own.
+    provider: char,
+    /// Where `c` takes the order from.
+    collate: &'a str,
+    /// Where `c` takes the case of letters from.
+    ctype: &'a str,
+    /// The name that the others go by.
+    name: &'a str,
+}
+
+impl Locale<'_> {
+    /// Bytes compare as code points in UTF-8, the only encoding that is served.
+    fn collation(self) -> Collation {
+        match self.provider {
+            'b' => Collation::Bytes,
+            'c' if matches!(self.collate, "C" | "POSIX" | "C.UTF-8" | "C.utf8") => Collation::Bytes,
+            _ => Collation::Language,
+        }
+    }
+
+    fn letters(self) -> Letters {
+        let language = |of: &str| of.split(['-', '_', '.', '@']).next().unwrap_or("").to_ascii_lowercase();
+        match self.provider {
+            'b' => match self.name {
+                "C" => Letters::Ascii,
+                "C.UTF-8" => Letters::Simple,
+                "PG_UNICODE_FAST" => Letters::Full,
+                _ => Letters::Unknown,
+            },
+            'c' => {
+                let encoding = self.ctype.split('@').next().unwrap_or("").split('.').nth(1).unwrap_or("");
+                let utf8 = encoding.eq_ignore_ascii_case("utf-8") || encoding.eq_ignore_ascii_case("utf8");
+                match self.ctype {
+                    "C" | "POSIX" => Letters::Ascii,
+                    // Dotted and dotless i are letters of their own there.
+                    of if matches!(language(of).as_str(), "tr" | "az" | "ku" | "tt" | "crh") => Letters::Unknown,
+                    _ if utf8 => Letters::Simple,
+                    _ => Letters::Unknown,
+                }
+            }
+            // Languages with rules of their own in ICU.
+            'i' if !matches!(language(self.name).as_str(), "tr" | "az" | "lt" | "el" | "hy" | "") => Letters::Full,
+            _ => Letters::Unknown,
+        }
+    }
 }
 
 impl TableSchema {
@@ -163,12 +232,12 @@ const COLUMNS: &str = "with recursive bases as ( \
        a.attnotnull or coalesce(k.place, -1) >= 0, k.place, \
        a.attgenerated <> '' and not (a.attgenerated = 's' and exists (select from pg_catalog.pg_publication p \
          where p.pubname = $2 and pg_catalog.to_jsonb(p) ->> 'pubgencols' = 's')), \
-       case when a.attcollation = 0 then 'none' when not l.collisdeterministic then 'loose' \
-         when l.collname in ('C', 'POSIX') and l.collnamespace = 'pg_catalog'::regnamespace then 'bytes' \
-         when coalesce(nullif(l.collcollate, ''), case when l.collprovider = 'd' then d.datcollate::text end, '') \
-              in ('C', 'POSIX', 'C.UTF-8', 'C.utf8') \
-              and (l.collprovider = 'c' or (l.collprovider = 'd' and d.datlocprovider = 'c')) then 'bytes' \
-         else 'language' end, \
+       case when a.attcollation = 0 then 'none' when not l.collisdeterministic then 'loose' else 'strict' end, \
+       case l.collprovider when 'd' then d.datlocprovider else l.collprovider end::text, \
+       coalesce(case when l.collprovider <> 'd' then l.collcollate::text end, d.datcollate::text), \
+       coalesce(case when l.collprovider <> 'd' then l.collctype::text end, d.datctype::text), \
+       coalesce(case when l.collprovider <> 'd' then coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale') end, \
+         to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''), \
        (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_catalog.pg_enum e where e.enumtypid in (u.oid, v.oid)), \
        u.oid, u.typname::text, v.oid, v.typname::text \
      from pg_catalog.pg_attribute a \
@@ -182,6 +251,11 @@ const COLUMNS: &str = "with recursive bases as ( \
            cross join lateral unnest(i.indkey::int2[]) with ordinality p (number, place) \
            where i.indrelid = a.attrelid and i.indisprimary and p.number = a.attnum and p.place <= i.indnkeyatts) k on true \
      where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped order by a.attnum";
+
+/// The database's collation, in the columns of [`Locale`].
+const DATABASE: &str = "select d.datlocprovider::text, d.datcollate::text, d.datctype::text, \
+       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', '') \
+     from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
 
 /// What `headwater.enable` says of a table. `$1` its OID.
 const ENTITY: &str =
@@ -213,6 +287,8 @@ pub async fn load(
     let columns = client.query(&statement, &[&oid, &publication]).await?;
     let columns = columns.iter().map(column).collect::<Result<Vec<Column>, Error>>()?;
     let columns = columns.into_iter().filter(|column| !excluded.contains(&column.name)).collect();
+    let database = client.query_one(DATABASE, &[]).await?;
+    let database = locale(&database, 0)?;
     let (oids, storages, identities): (Vec<u32>, Vec<Option<u32>>, Vec<bool>) =
         (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
     let members = (oids.into_iter().zip(storages).zip(identities))
@@ -226,21 +302,36 @@ pub async fn load(
         members,
         excluded,
         tenant_column,
+        default_collation: database.collation(),
+        default_letters: database.letters(),
     };
     Ok(Some(Found { table, published: row.try_get(2)?, servable: row.try_get(1)? }))
 }
 
+/// From four columns, the first at `at`.
+fn locale(row: &Row, at: usize) -> Result<Locale<'_>, Error> {
+    let provider: &str = row.try_get(at)?;
+    Ok(Locale {
+        provider: provider.chars().next().unwrap_or(' '),
+        collate: row.try_get(at + 1)?,
+        ctype: row.try_get(at + 2)?,
+        name: row.try_get(at + 3)?,
+    })
+}
+
 fn column(row: &Row) -> Result<Column, Error> {
     let place: Option<i32> = row.try_get(6)?;
-    let collation = match row.try_get(8)? {
-        "none" => Collation::None,
-        "bytes" => Collation::Bytes,
-        "loose" => Collation::Nondeterministic,
-        _ => Collation::Language,
+    let (collation, letters) = match row.try_get(8)? {
+        "none" => (Collation::None, Letters::Unknown),
+        "loose" => (Collation::Nondeterministic, Letters::Unknown),
+        _ => {
+            let locale = locale(row, 9)?;
+            (locale.collation(), locale.letters())
+        }
     };
-    let base = TypeRef { oid: row.try_get(10)?, name: row.try_get(11)? };
-    let element = match row.try_get(12)? {
-        Some(oid) => Some(TypeRef { oid, name: row.try_get(13)? }),
+    let base = TypeRef { oid: row.try_get(14)?, name: row.try_get(15)? };
+    let element = match row.try_get(16)? {
+        Some(oid) => Some(TypeRef { oid, name: row.try_get(17)? }),
         None => None,
     };
     let dims: i32 = row.try_get(4)?;
@@ -254,8 +345,9 @@ fn column(row: &Row) -> Result<Column, Error> {
         not_null: row.try_get(5)?,
         pk_index: place.and_then(|place| usize::try_from(place).ok()),
         collation,
+        letters,
         generated: row.try_get(7)?,
-        enum_labels: row.try_get::<_, Option<Vec<String>>>(9)?.unwrap_or_default(),
+        enum_labels: row.try_get::<_, Option<Vec<String>>>(13)?.unwrap_or_default(),
         base,
         element,
     })

@@ -1,0 +1,139 @@
+//! The `where` of a shape: parsed, typed, evaluated over rows of the WAL exactly as Postgres would, and rendered to SQL of
+//! our own. Pure.
+//!
+//! What cannot be computed exactly is refused, never approximated; `docs/where.md` lists what is understood. A row for
+//! which Postgres would raise an error (a division by zero, an overflow) is not in the shape; a snapshot that comes upon
+//! such a row fails.
+//!
+//! `lexer → parser → syntax → analyze (types, operators, calls, collate) → expr → eval | render | conditions`
+
+mod analyze;
+mod array;
+mod calls;
+mod cast;
+mod collate;
+mod compute;
+mod conditions;
+mod datetime;
+mod error;
+mod eval;
+mod expr;
+mod interval;
+mod lexer;
+mod like;
+mod numeric;
+mod operators;
+mod order_by;
+mod parser;
+mod render;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod text;
+mod types;
+mod value;
+
+pub use conditions::Condition;
+pub use error::WhereError;
+pub use order_by::{OrderBy, parse_order_by};
+
+use std::collections::BTreeMap;
+
+use self::analyze::Analyzer;
+use self::expr::Expr;
+use super::table::TableSchema;
+
+/// Longest text of a filter, in bytes: an IN list of a thousand UUIDs has room; the text stands in a URL.
+pub const MAX_TEXT_BYTES: usize = 65_536;
+/// Most words and signs: a list of ten thousand values has room.
+pub const MAX_TOKENS: usize = 25_000;
+/// Most parts of the tree as written.
+const MAX_NODES: usize = 25_000;
+/// Most levels of the tree: recursion over it stays within a worker thread's stack, also in debug builds.
+const MAX_DEPTH: usize = 100;
+/// Most parts after BETWEEN and IN were spelled out, which repeat their left sides.
+const MAX_ANALYZED: usize = 200_000;
+/// Most parameters: each has a URL parameter of its own.
+const MAX_PARAMS: u32 = 10_000;
+
+/// What a filter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// It must be evaluated over the log.
+    Shape,
+    /// It is only run by Postgres.
+    Subset,
+}
+
+/// A filter over the rows of one table.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    expr: Expr,
+    sql: String,
+    conditions: Vec<Condition>,
+}
+
+/// Reads the `where` of a shape; `params` are its `$1`, `$2` …
+pub fn parse(text: &str, params: &BTreeMap<u32, String>, table: &TableSchema) -> Result<Filter, WhereError> {
+    filter(text, params, table, Purpose::Shape)
+}
+
+/// Reads the `where` of a subset, which Postgres alone evaluates: text may be ordered under any collation.
+pub fn parse_subset(text: &str, params: &BTreeMap<u32, String>, table: &TableSchema) -> Result<Filter, WhereError> {
+    filter(text, params, table, Purpose::Subset)
+}
+
+fn filter(
+    text: &str,
+    params: &BTreeMap<u32, String>,
+    table: &TableSchema,
+    purpose: Purpose,
+) -> Result<Filter, WhereError> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(WhereError::whole(format!("the expression is longer than {MAX_TEXT_BYTES} bytes")));
+    }
+    check_params(params)?;
+    let node = parser::parse(text)?;
+    let mut analyzer = Analyzer { text, table, params, purpose, param_types: BTreeMap::new(), spent: 0 };
+    let expr = analyzer.boolean(&node)?;
+    let sql = render::sql(&expr, table);
+    let conditions = conditions::of(&expr, table);
+    Ok(Filter { expr, sql, conditions })
+}
+
+/// Numbered from 1 without gaps.
+fn check_params(params: &BTreeMap<u32, String>) -> Result<(), WhereError> {
+    if params.keys().next_back().is_some_and(|last| *last > MAX_PARAMS) {
+        return Err(WhereError::whole(format!("there are more than {MAX_PARAMS} parameters")));
+    }
+    for (number, expected) in params.keys().zip(1..) {
+        if *number != expected {
+            return Err(WhereError::whole(format!(
+                "parameters must be numbered from 1 without gaps: ${expected} is missing"
+            )));
+        }
+    }
+    match params.iter().find(|(_, text)| text.contains('\0')) {
+        Some((number, _)) => Err(WhereError::whole(format!("parameter ${number} has the character NUL"))),
+        None => Ok(()),
+    }
+}
+
+impl Filter {
+    /// Whether a row is in: `Some(true)` if so, none if the filter is null for it or Postgres would raise an error.
+    /// `row` has a text, or none for NULL, for each column of the table's schema, as pgoutput gives it under the
+    /// settings of the replication connection.
+    pub fn matches(&self, row: &[Option<&str>]) -> Option<bool> {
+        eval::truth(&self.expr, &eval::Row { cells: row }).unwrap_or(None)
+    }
+
+    /// A boolean SQL expression over the table's columns. The same filter gives the same SQL.
+    pub fn to_sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// What every row that matches has; all of them hold. Empty if nothing can be said.
+    pub fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
