@@ -16,6 +16,7 @@
 
 mod capture_bulk;
 mod capture_single;
+mod client;
 mod contenders;
 mod decode;
 mod event_indexes;
@@ -79,6 +80,8 @@ enum Section {
     CaptureBulk,
     /// Many transactions of one row, with pgbench: the same contenders.
     CaptureSingle,
+    /// The generated client in Chromium: recording, storing, folding, opening, syncing.
+    Client,
     /// What each index of the event table costs in a bulk insert.
     EventIndexes,
     /// From the WAL to events in the log: Headwater, `pg_recvlogical`.
@@ -104,6 +107,7 @@ impl Section {
         match self {
             Self::CaptureBulk => capture_bulk::run(options).await,
             Self::CaptureSingle => capture_single::run(options).await,
+            Self::Client => client::run(options),
             Self::EventIndexes => event_indexes::run(options).await,
             Self::Decode => decode::run(options).await,
             Self::Sse => sse::run(options).await,

@@ -33,7 +33,7 @@ export interface Configuration {
 /** The parts of the browser that the client uses. */
 export interface Platform extends TabPlatform {
   readonly storage?: Pick<StorageManager, 'persist' | 'estimate'> | undefined;
-  /** Where `online` and `visibilitychange` are told. */
+  /** Where `online`, `focus` and `pageshow` are told. */
   readonly events?: Pick<EventTarget, 'addEventListener' | 'removeEventListener'> | undefined;
 }
 

@@ -166,12 +166,16 @@ export class Session {
     await this.ready;
     this.count();
     this.channel.send({ kind: 'hello' });
-    const online = (): void => this.wake(true);
-    this.platform.events?.addEventListener('online', online);
+    // A laptop that is opened again may have been online all the time; but then it is looked at.
+    const online = (): void => {
+      if (!this.ended) this.wake(true);
+    };
+    const heard = ['online', 'pageshow', 'focus'] as const;
+    for (const name of heard) this.platform.events?.addEventListener(name, online);
     try {
       await whenLeading(`${this.name}:leader`, this.platform, this.stop.signal, () => this.lead());
     } finally {
-      this.platform.events?.removeEventListener('online', online);
+      for (const name of heard) this.platform.events?.removeEventListener(name, online);
     }
   }
 
@@ -237,7 +241,8 @@ export class Session {
         } catch (thrown) {
           if (!(thrown instanceof HeadwaterError) || thrown.code !== 'storage_full' || stop.signal.aborted) throw thrown;
           this.setStorage('full');
-          await this.compact(this.clock.time()).catch(() => undefined);
+          // Not awaited: it waits for the first download, which may never come.
+          void this.compact(this.clock.time()).catch(() => undefined);
           await sleep(backoff.next(), stop.signal);
         }
       }
@@ -289,6 +294,7 @@ export class Session {
     switch (message.kind) {
       case 'changed':
         this.clock.witness(message.stamp);
+        this.store.otherTabWrote();
         this.show(message.entities);
         break;
       case 'wake':

@@ -2,10 +2,12 @@
 
 import 'fake-indexeddb/auto';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { HeadwaterClient } from '../src/client.js';
+import { HeadwaterClient } from '../src/client.js';
 import { isConfirmed } from '../src/event.js';
 import { equal } from '../src/json.js';
-import { eventually, newDevice, order, start } from './support/orders.js';
+import { parseUpcasts } from '../src/upcast.js';
+import { locks } from './support/locks.js';
+import { eventually, newDevice, order, QUICK, start } from './support/orders.js';
 import { ModelServer, type ServerOptions } from './support/server.js';
 
 const open: HeadwaterClient[] = [];
@@ -266,6 +268,62 @@ describe('recording', () => {
     await eventually('it polls', () => client.syncStatus().connection === 'polling');
     server.capture('created', 'x', { status: 'open' });
     await eventually('x comes', async () => (await client.materialize('order', 'x')) !== null);
+  });
+
+  it('listens over a WebSocket where streams stay mute', async () => {
+    const server = new ModelServer(order);
+    // A proxy that holds streams back: they open, and nothing comes.
+    const mute = ((input: string, init?: RequestInit) =>
+      input.includes('/events/stream') ? Promise.resolve(new Response(new ReadableStream())) : server.fetch(input, init)) as typeof fetch;
+    const subscribed: string[] = [];
+    class Socket extends EventTarget {
+      onopen: (() => void) | null = null;
+      onmessage: ((message: { data: string }) => void) | null = null;
+      onclose: ((close: { code: number; reason: string }) => void) | null = null;
+      private readonly stop = new AbortController();
+      constructor() {
+        super();
+        queueMicrotask(() => this.onopen?.());
+      }
+      send(text: string): void {
+        subscribed.push(text);
+        const { cursor } = JSON.parse(text) as { cursor: string };
+        void (async () => {
+          const answer = await server.fetch(`http://server.test/api/v1/events/stream?cursor=${cursor}`, { signal: this.stop.signal });
+          for await (const piece of answer.body?.pipeThrough(new TextDecoderStream()) ?? []) this.onmessage?.({ data: piece });
+          this.onclose?.({ code: 1000, reason: '' });
+        })().catch(() => undefined);
+      }
+      close(): void {
+        this.stop.abort();
+      }
+    }
+    const transport = { fetch: mute, WebSocket: Socket as unknown as typeof WebSocket, silenceMs: 15 };
+    const client = device(server, newDevice(), { transport, getToken: () => 'secret' });
+    await eventually('it listens', () => client.syncStatus().connection === 'live');
+    expect(JSON.parse(subscribed[0] ?? '')).toMatchObject({ type: 'subscribe', token: 'secret', entity_type: 'order' });
+    server.capture('created', 'x', { status: 'open' });
+    await eventually('x comes', async () => (await client.materialize('order', 'x')) !== null);
+  });
+
+  it('lifts the states of an older application and asks for them anew', async () => {
+    const server = new ModelServer(order, { snapshots: true });
+    server.capture('created', 'x', { status: 'open' });
+    const url = newDevice();
+    const first = device(server, url);
+    await eventually('x is there', async () => (await first.materialize('order', 'x')) !== null);
+    await first.close();
+    server.fault = () => 'lost';
+    const renamed = { ...order, version: 2, upcasts: parseUpcasts({ state: { 1: [{ step: 'rename', field: 'status', to: 'phase' }] } }) };
+    const second = new HeadwaterClient([renamed]);
+    open.push(second);
+    second.configure({ url, transport: { fetch: server.fetch }, sync: QUICK, platform: { locks } });
+    expect(await second.materialize('order', 'x')).toEqual({ id: 'x', phase: 'open' });
+    server.capture('updated', 'x', { phase: 'closed' });
+    server.fault = () => 'none';
+    const asked = server.requests.length;
+    await eventually('what the server has now is shown', async () => (await second.materialize('order', 'x'))?.['phase'] === 'closed');
+    expect(server.requests.slice(asked)).toContain('/entities/order/snapshot');
   });
 
   it('finds the one event that spoils a request', async () => {

@@ -7,6 +7,7 @@ mod expressions;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use headwater_streamer::shape::filter::{self, Condition, Filter};
 use headwater_streamer::shape::table::{self, TableSchema};
@@ -182,6 +183,18 @@ async fn filters_say_what_postgres_says() {
     drop(court.postgres);
 }
 
+/// Letters of Unicode 16 and 17, which the operating system's C library may not know yet.
+const NEWER: &[RangeInclusive<char>] = &[
+    '\u{19b}'..='\u{19b}',
+    '\u{264}'..='\u{264}',
+    '\u{1c89}'..='\u{1c8a}',
+    '\u{a7cb}'..='\u{a7cf}',
+    '\u{a7d2}'..='\u{a7d5}',
+    '\u{a7da}'..='\u{a7dc}',
+    '\u{10d50}'..='\u{10d85}',
+    '\u{16ea0}'..='\u{16ed3}',
+];
+
 /// Every character, one by one.
 #[tokio::test]
 async fn letters_have_the_case_that_postgres_gives_them() {
@@ -196,7 +209,9 @@ async fn letters_have_the_case_that_postgres_gives_them() {
     let (same, column) = (case("lower(t1) = t1 AND upper(t1) = t1"), court.table.column("t1").unwrap());
     let mut row = vec![None; court.table.columns.len()];
     let mut wrong = Vec::new();
-    for character in (1..=0x10_ffff).filter_map(char::from_u32) {
+    for character in
+        (1..=0x10_ffff).filter_map(char::from_u32).filter(|of| !NEWER.iter().any(|newer| newer.contains(of)))
+    {
         let text = character.to_string();
         let ours = match mapped.get(&text) {
             Some((lower, upper)) => {

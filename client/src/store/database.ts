@@ -25,9 +25,9 @@ export class Database extends Dexie {
   declare readonly baselines: Table<Baseline, [string, string]>;
   declare readonly meta: EntityTable<MetaRow, 'key'>;
 
-  constructor(name: string, durability: 'relaxed' | 'strict') {
+  constructor(name: string) {
     // What is read is kept in memory by the views; a second copy is of no use.
-    super(name, { chromeTransactionDurability: durability, cache: 'disabled' });
+    super(name, { chromeTransactionDurability: 'relaxed', cache: 'disabled' });
     this.version(1).stores({
       // Unsent ones and refused ones in recorded order, confirmed ones by age: an index holds only the rows that have its member.
       events: '[t+e+i], u, x, r',

@@ -6,9 +6,10 @@
 import { Dexie } from 'dexie';
 import { asError, HeadwaterError } from '../error.js';
 import type { EntityRef, LocalEvent } from '../event.js';
-import { Database, keyOf, putEvents, readEntity, readType, refOf, type StoredEntity } from './database.js';
+import { Database, keyOf, readEntity, readType, refOf, type StoredEntity } from './database.js';
 import { Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
+import { rowOf } from './row.js';
 
 /** What a write changed, for whoever shows it. */
 export interface Changes {
@@ -32,7 +33,13 @@ interface Waiting {
   readonly done: (error?: Error) => void;
 }
 
-/** Under this key stand the last `client_seq` and the last stamp. */
+/** The last `client_seq` and the last stamp that own events got. */
+interface Writer {
+  readonly seq: number;
+  readonly stamp: number;
+}
+
+/** Under this key it stands. */
 const WRITER = 'writer';
 
 export class EventStore {
@@ -41,7 +48,7 @@ export class EventStore {
   /** What comes from the server. */
   readonly inbox: Inbox;
   readonly database: Database;
-  private strictDatabase: Database | undefined;
+  private writer: Writer | undefined;
   private waiting: Waiting[] = [];
   private writing: Promise<void> | undefined;
   private readonly name: string;
@@ -49,7 +56,7 @@ export class EventStore {
   /** `versions` gives the present schema version of an entity type. */
   constructor(name: string, versions: (type: string) => number = () => 1) {
     this.name = name;
-    this.database = new Database(name, 'relaxed');
+    this.database = new Database(name);
     this.outbox = new Outbox(this.database);
     this.inbox = new Inbox(this.database, versions);
   }
@@ -61,7 +68,6 @@ export class EventStore {
   async close(): Promise<void> {
     await this.writing;
     this.database.close();
-    this.strictDatabase?.close();
   }
 
   /** Removes the database from the device. */
@@ -98,17 +104,29 @@ export class EventStore {
     }
   }
 
+  /**
+   * A mutation waits for this, so it goes past Dexie, whose transactions cost more than the writing; and the last number is
+   * kept in memory. Two tabs that write in the same moment may give the same number: then either may be sent first.
+   */
   private async writeGroup(group: readonly Waiting[]): Promise<void> {
-    const strict = group.some((waiting) => waiting.strict);
-    const database = strict ? (this.strictDatabase ??= new Database(this.name, 'strict')) : this.database;
-    await database.transaction('rw', database.events, database.meta, async () => {
-      const { seq, stamp } = writerOf((await database.meta.get(WRITER))?.value);
-      const numbered = group.map(({ event }, index) => ({ ...event, client_seq: seq + index + 1 }));
-      await Promise.all([
-        putEvents(database, numbered),
-        database.meta.put({ key: WRITER, value: { seq: seq + group.length, stamp: numbered.reduce((last, event) => Math.max(last, event.timestamp), stamp) } }),
-      ]);
+    const { seq, stamp } = (this.writer ??= writerOf(await this.meta(WRITER)));
+    const database = this.database.backendDB();
+    const durability = group.some(({ strict }) => strict) ? 'strict' : 'relaxed';
+    const transaction = database.transaction(['events', 'meta'], 'readwrite', { durability });
+    const events = transaction.objectStore('events');
+    group.forEach(({ event }, index) => events.put(rowOf({ ...event, client_seq: seq + index + 1 })));
+    const writer = { seq: seq + group.length, stamp: group.reduce((last, { event }) => Math.max(last, event.timestamp), stamp) };
+    transaction.objectStore('meta').put({ key: WRITER, value: writer });
+    this.writer = writer;
+    await new Promise<void>((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(asError(transaction.error ?? new Error('the transaction was aborted')));
     });
+  }
+
+  /** Another tab may have written: its numbers are to be read. */
+  otherTabWrote(): void {
+    this.writer = undefined;
   }
 
   /** The last stamp that an own event got in a former run. */
@@ -153,8 +171,8 @@ export class EventStore {
   }
 }
 
-function writerOf(value: unknown): { readonly seq: number; readonly stamp: number } {
-  return (value as { seq: number; stamp: number } | undefined) ?? { seq: 0, stamp: 0 };
+function writerOf(value: unknown): Writer {
+  return (value as Writer | undefined) ?? { seq: 0, stamp: 0 };
 }
 
 function storageError(thrown: unknown): Error {

@@ -220,3 +220,60 @@ it('brings in Chromium its events back to a server restored from a backup', { ti
   expect((await status(page)).rejected).toBe(0);
   await device.context.close();
 });
+
+it('says in Chromium that the device is full and keeps what it took', { timeout: 60_000 }, async () => {
+  const device = await browsers.device(place);
+  const page = await device.context.newPage();
+  const cdp = await device.context.newCDPSession(page);
+  // Before the database is opened: Chromium remembers how much room there was.
+  await cdp.send('Storage.overrideQuotaForOrigin', { origin: device.origin, quotaSize: 3_000_000 });
+  await device.load(page);
+  explain(page);
+  await until('the first download is complete', async () => (await status(page)).ready);
+  await device.setOffline(true);
+  const id = randomUUID();
+  await record(page, 'created', id, { status: 'open', items: [] });
+  const { taken, code } = await page.evaluate(async (id) => {
+    const stored: Promise<void>[] = [];
+    Object.assign(window, { stored });
+    for (let n = 1; n <= 300; n += 1) {
+      try {
+        stored.push(window.client.recordEvent({ event_type: 'order.item_added', entity_type: 'order', entity_id: id, payload: { item: { n, text: Array.from({ length: 1000 }, () => crypto.randomUUID()).join('') } } }).stored);
+      } catch (thrown) {
+        return { taken: n - 1, code: (thrown as { code?: string }).code };
+      }
+      await Promise.race([stored.at(-1), new Promise((resolve) => setTimeout(resolve, 50))]);
+    }
+    return { taken: 300, code: 'none' };
+  }, id);
+  expect(code).toBe('storage_full');
+  expect(taken).toBeGreaterThan(10);
+  expect((await status(page)).storage).toBe('full');
+  await cdp.send('Storage.overrideQuotaForOrigin', { origin: device.origin });
+  // What was taken while there was no room waits in memory, and is written now.
+  await page.evaluate(() => Promise.all((window as unknown as { stored: Promise<void>[] }).stored));
+  await until('there is room', async () => (await status(page)).storage === 'ok');
+  await device.setOffline(false);
+  await page.evaluate(() => window.client.sync().catch(() => undefined));
+  await synced(page);
+  expect(eventsOf(id)).toBe(taken + 1);
+  await device.context.close();
+});
+
+it('listens in Chromium over a WebSocket where streams do not come through', { timeout: 60_000 }, async () => {
+  const device = await browsers.device(place);
+  await device.context.route('**/events/stream**', (route) => route.fulfill({ status: 501 }));
+  const page = await device.context.newPage();
+  const sockets: string[] = [];
+  page.on('websocket', (socket) => sockets.push(socket.url()));
+  await device.load(page);
+  explain(page);
+  await until('it listens', async () => (await status(page)).connection === 'live');
+  expect(sockets).toEqual([expect.stringMatching(/^ws:.*\/events\/ws$/)]);
+  const id = randomUUID();
+  await record(page, 'created', id, { status: 'open', items: [] });
+  await synced(page);
+  place.sql(`update orders set status = 'paid' where id = '${id}'`);
+  await shows(page, id, { status: 'paid', items: [] });
+  await device.context.close();
+});

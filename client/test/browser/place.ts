@@ -242,6 +242,10 @@ export class Device {
     this.address = address;
   }
 
+  get origin(): string {
+    return new URL(this.address).origin;
+  }
+
   async tab(): Promise<Page> {
     const page = await this.context.newPage();
     await this.load(page);
