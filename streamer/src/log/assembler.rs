@@ -40,6 +40,8 @@ struct Open {
     xid: u32,
     commit: Lsn,
     next_op: u64,
+    /// The `id:` line of its events, but for the op at its end.
+    id: String,
     bytes: usize,
     oversize: bool,
     registry: bool,
@@ -93,6 +95,7 @@ impl Assembler {
                     xid,
                     commit,
                     next_op: 0,
+                    id: String::new(),
                     bytes: 0,
                     oversize: false,
                     registry: false,
@@ -189,13 +192,17 @@ impl Assembler {
             return Ok(());
         }
         let row = columns.row(tuple)?;
-        let offset = Some(Offset { lsn: open.commit, op });
-        let cursor = Cursor { epoch: self.epoch, position: self.watermark, offset };
+        if open.id.is_empty() {
+            let offset = Some(Offset { lsn: open.commit, op: 0 });
+            let cursor = Cursor { epoch: self.epoch, position: self.watermark, offset };
+            open.id = format!("id: {cursor}");
+            open.id.pop();
+        }
         // An estimate is enough: a frame that needs more grows the chunk.
         if self.chunk.capacity() < row.payload.len() + 1024 {
             self.chunk.reserve(CHUNK_BYTES.max(row.payload.len() + 1024));
         }
-        let id_length = row.write_block(cursor, &mut self.chunk);
+        let id_length = row.write_block_of(&open.id, op, &mut self.chunk);
         let entity_type = self.entity_types.share(row.entity_type);
         let tenant = row.tenant_id.map(|tenant| self.tenants.share(tenant));
         let event = Event { op, entity_type, tenant, block: self.chunk.split().freeze(), id_length };
@@ -213,18 +220,23 @@ impl Assembler {
 
 /// Names that many events share.
 #[derive(Debug, Default)]
-struct Names(HashSet<Arc<str>>);
+struct Names {
+    all: HashSet<Arc<str>>,
+    /// Most events follow one of their kind.
+    last: Option<Arc<str>>,
+}
 
 impl Names {
     fn share(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(name) {
-            return Arc::clone(known);
+        if let Some(last) = self.last.as_ref().filter(|last| ***last == *name) {
+            return Arc::clone(last);
         }
-        let new: Arc<str> = name.into();
-        if self.0.len() < INTERNED_NAMES {
-            self.0.insert(Arc::clone(&new));
+        let shared = self.all.get(name).map_or_else(|| name.into(), Arc::clone);
+        if self.all.len() < INTERNED_NAMES {
+            self.all.insert(Arc::clone(&shared));
         }
-        new
+        self.last = Some(Arc::clone(&shared));
+        shared
     }
 }
 

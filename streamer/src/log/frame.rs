@@ -44,7 +44,8 @@ impl EventRow<'_> {
     pub fn write_json(&self, out: &mut BytesMut) {
         out.put_slice(b"{\"id\":");
         write_string(self.id, out);
-        put(out, format_args!(",\"position\":{}", self.position));
+        out.put_slice(b",\"position\":");
+        put_decimal(self.position, out);
         out.put_slice(b",\"entity_type\":");
         write_string(self.entity_type, out);
         out.put_slice(b",\"entity_id\":");
@@ -53,7 +54,8 @@ impl EventRow<'_> {
         write_string(self.event_type, out);
         out.put_slice(b",\"payload\":");
         out.put_slice(self.payload.as_bytes());
-        put(out, format_args!(",\"schema_version\":{}", self.schema_version));
+        out.put_slice(b",\"schema_version\":");
+        put_decimal(self.schema_version, out);
         out.put_slice(b",\"timestamp\":\"");
         write_rfc3339(self.occurred_at, out);
         out.put_slice(b"\",\"recorded_at\":\"");
@@ -66,7 +68,7 @@ impl EventRow<'_> {
         write_optional(self.tenant_id, out);
         out.put_slice(b",\"source\":");
         write_string(self.source, out);
-        put(out, format_args!(",\"applies\":{}}}", self.applies));
+        out.put_slice(if self.applies { b",\"applies\":true}" } else { b",\"applies\":false}" });
     }
 
     /// Appends the SSE block, and answers how long its `id:` line is.
@@ -74,14 +76,38 @@ impl EventRow<'_> {
         let start = out.len();
         put(out, format_args!("id: {cursor}\n"));
         let id_length = out.len() - start;
-        out.put_slice(b"event: ");
+        self.write_fields(out);
+        id_length
+    }
+
+    /// The same, with a cursor whose text was made for the whole transaction, but for the op at its end.
+    pub(super) fn write_block_of(&self, id: &str, op: u64, out: &mut BytesMut) -> usize {
+        let start = out.len();
+        out.put_slice(id.as_bytes());
+        put_decimal(op, out);
+        out.put_u8(b'\n');
+        let id_length = out.len() - start;
+        self.write_fields(out);
+        id_length
+    }
+
+    fn write_fields(&self, out: &mut BytesMut) {
         // A line break would end the field; the extension's names have none, and a stray one must not forge a block.
-        out.extend(self.event_type.bytes().map(|byte| if matches!(byte, b'\n' | b'\r' | 0) { b' ' } else { byte }));
+        let breaks = |byte: u8| matches!(byte, b'\n' | b'\r' | 0);
+        out.put_slice(b"event: ");
+        if self.event_type.bytes().any(breaks) {
+            out.extend(self.event_type.bytes().map(|byte| if breaks(byte) { b' ' } else { byte }));
+        } else {
+            out.put_slice(self.event_type.as_bytes());
+        }
         out.put_slice(b"\ndata: ");
         self.write_json(out);
         out.put_slice(b"\n\n");
-        id_length
     }
+}
+
+fn put_decimal(number: impl itoa::Integer, out: &mut BytesMut) {
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends formatted text.
