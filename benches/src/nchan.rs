@@ -5,7 +5,7 @@ use std::process::Command;
 
 use headwater_tests::place::{Scratch, free_port};
 
-use crate::process::{Server, folder};
+use crate::process::{Server, folder, open_files_limit};
 
 /// The running server and its folder.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) async fn start(connections: usize) -> Nchan {
         "load_module {root}/usr/lib/nginx/modules/ngx_nchan_module.so;
          {user} daemon off; worker_processes 1; pid {path}/pid; error_log {path}/error.log warn;
          worker_rlimit_nofile {files};
-         events {{ worker_connections {files}; }}
+         events {{ worker_connections {slots}; }}
          http {{
            access_log off; keepalive_requests 1000000; tcp_nodelay on;
            client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
@@ -41,7 +41,9 @@ pub(crate) async fn start(connections: usize) -> Nchan {
            }}
          }}",
         root = root.display(),
-        files = connections + 512,
+        files = open_files_limit(),
+        // It takes more of them than there are connections.
+        slots = connections * 2 + 1_024,
     );
     let file = scratch.path().join("nginx.conf");
     std::fs::write(&file, configuration).unwrap();

@@ -13,7 +13,6 @@ const TICKS_PER_SECOND: f64 = 100.0;
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    /// What it is killed by: itself, or a group of its own.
     pub(crate) port: u16,
 }
 
@@ -38,6 +37,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         // SIGTERM first: nginx takes its workers along.
         headwater_tests::place::signal(self.child.id(), "TERM");
         for _ in 0..100 {

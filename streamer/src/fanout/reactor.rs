@@ -443,7 +443,7 @@ impl Reactor {
             let reader = self.remove(key);
             self.give_back(reader);
         }
-        let Some(epoch) = self.epoch.filter(|_| now >= self.sweep_at && !self.more) else { return };
+        let Some(epoch) = self.epoch.filter(|_| now >= self.sweep_at) else { return };
         self.sweep_at = now + self.heartbeat.min(self.write_timeout) / SWEEPS_PER_HEARTBEAT;
         let cursor = Cursor { epoch, position: self.at.position, offset: Some(self.at.offset) };
         let beat = Bytes::from(format!("id: {cursor}\n\n"));
