@@ -44,6 +44,98 @@ pub enum Command {
     /// exits 1 when the files are stale, or when a change would break events that devices still hold.
     #[command(verbatim_doc_comment)]
     Generate(Box<Generate>),
+
+    /// Look at everything that `serve` stands on, and say how to mend what is wrong
+    ///
+    /// Checks the database (wal_level, slots, senders, role, extension and its version, clock, long and prepared
+    /// transactions, headwater.check()) and this machine (open files). It changes nothing. Each finding comes with the
+    /// statement or command that mends it:
+    ///
+    ///   headwater doctor --database-url postgres://headwater_streamer:…@127.0.0.1:5432/app
+    ///
+    /// Exit status: 0 if a streamer can work (there may be warnings), 1 if something keeps it from working.
+    #[command(verbatim_doc_comment)]
+    Doctor(Doctor),
+
+    /// Show events as they happen, one a line
+    ///
+    ///   headwater tail                                            everything, from now on
+    ///   headwater tail --entity-type order --entity-id 17         one entity
+    ///   headwater tail --since 2026-01-02T03:04:05Z --json        what was recorded since, then what comes, as JSON
+    ///   headwater tail --json | jq -r .payload.status             for scripts
+    ///
+    /// It reconnects by itself and goes on where it was: no event is left out. Ctrl-C ends it.
+    #[command(verbatim_doc_comment)]
+    Tail(Tail),
+}
+
+/// Flags of `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// postgres://role:password@host:5432/database, the one that `serve` gets [env: also DATABASE_URL]
+    #[arg(long, env = "HEADWATER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Trusted certificates (PEM) for TLS to Postgres [env: also ELECTRIC_DATABASE_CA_CERTIFICATE_FILE]
+    #[arg(long, env = "HEADWATER_DATABASE_CA_FILE", value_name = "FILE")]
+    pub database_ca_file: Option<String>,
+
+    /// Name of the streamer whose slot is looked at
+    #[arg(long, env = "HEADWATER_REPLICA", default_value = "default", value_parser = parse_replica)]
+    pub replica: String,
+
+    /// How many clients the open files must do for
+    #[arg(long, env = "HEADWATER_MAX_CONNECTIONS", default_value_t = 19_000, value_name = "N",
+          value_parser = parse_at_least::<1>)]
+    pub max_connections: usize,
+
+    /// Print JSON: {"ok": …, "findings": [{"check", "level", "message", "remedy"}]}
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `tail`.
+#[derive(Args, Clone, Debug)]
+pub struct Tail {
+    /// Address of the streamer
+    #[arg(env = "HEADWATER_URL", default_value = "http://127.0.0.1:4000")]
+    pub url: String,
+
+    /// A token (JWT), or the administrators' secret
+    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+
+    /// Only these entities (comma-separated)
+    #[arg(long, value_name = "NAME")]
+    pub entity_type: Option<String>,
+
+    /// Only this entity
+    #[arg(long, value_name = "ID")]
+    pub entity_id: Option<String>,
+
+    /// Only this tenant, for callers who see all
+    #[arg(long, value_name = "ID")]
+    pub tenant_id: Option<String>,
+
+    /// First what was recorded since this time (RFC 3339), then what comes
+    #[arg(long, value_name = "TIME", conflicts_with = "cursor")]
+    pub since: Option<String>,
+
+    /// Go on from this cursor
+    #[arg(long)]
+    pub cursor: Option<String>,
+
+    /// End after so many events
+    #[arg(long, short = 'n', value_name = "N")]
+    pub count: Option<u64>,
+
+    /// Print each event as a line of JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Say nothing about connections
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// Flags of `serve`.
@@ -168,6 +260,11 @@ pub struct Serve {
     #[arg(long, env = "HEADWATER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
+    /// Address and port for /metrics, /health and /live without authentication, as 127.0.0.1:9464; the API's own port has
+    /// /metrics for trusted callers
+    #[arg(long, env = "HEADWATER_METRICS_LISTEN", value_name = "HOST:PORT", value_parser = parse_address)]
+    pub metrics_listen: Option<(String, u16)>,
+
     /// Connections to Postgres for reading and writing events, besides one for the log and one for the watermark
     #[arg(long, env = "HEADWATER_POOL_SIZE", default_value_t = 16, value_name = "N", value_parser = parse_at_least::<8>)]
     pub pool_size: usize,
@@ -287,20 +384,7 @@ impl Serve {
 
     /// The database, from `--database-url` or `DATABASE_URL`.
     pub fn postgres(&self) -> Result<Target, Error> {
-        let given = |own: &Option<String>, variable: &str| {
-            own.clone()
-                .filter(|text| !text.is_empty())
-                .or_else(|| std::env::var(variable).ok())
-                .filter(|text| !text.is_empty())
-        };
-        let url = given(&self.database_url, "DATABASE_URL").ok_or_else(|| {
-            Error::setup(
-                "there is no database URL",
-                "pass --database-url postgres://role:password@host:5432/database (or set DATABASE_URL)",
-            )
-        })?;
-        let ca_file = given(&self.database_ca_file, "ELECTRIC_DATABASE_CA_CERTIFICATE_FILE");
-        Target::parse(&url, ca_file.as_deref())
+        target(self.database_url.as_ref(), self.database_ca_file.as_ref())
     }
 
     /// The shared secret of shapes, from `--shape-secret` or `ELECTRIC_SECRET`.
@@ -313,6 +397,24 @@ impl Serve {
     pub fn slot(&self) -> String {
         format!("headwater_{}", self.replica)
     }
+}
+
+/// The database from flags and their variables, ElectricSQL's included.
+pub(crate) fn target(url: Option<&String>, ca_file: Option<&String>) -> Result<Target, Error> {
+    let given = |own: Option<&String>, variable: &str| {
+        own.cloned()
+            .filter(|text| !text.is_empty())
+            .or_else(|| std::env::var(variable).ok())
+            .filter(|text| !text.is_empty())
+    };
+    let url = given(url, "DATABASE_URL").ok_or_else(|| {
+        Error::setup(
+            "there is no database URL",
+            "pass --database-url postgres://role:password@host:5432/database (or set DATABASE_URL)",
+        )
+    })?;
+    let ca_file = given(ca_file, "ELECTRIC_DATABASE_CA_CERTIFICATE_FILE");
+    Target::parse(&url, ca_file.as_deref())
 }
 
 /// Slot names have 63 bytes at most, lower-case letters, digits and underscores.
@@ -347,6 +449,12 @@ fn parse_millis(text: &str) -> Result<Duration, String> {
         (number, "") => parse_duration(&format!("{number}ms")),
         _ => parse_duration(text),
     }
+}
+
+fn parse_address(text: &str) -> Result<(String, u16), String> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = parts.ok_or("a host and a port, as 127.0.0.1:9464 or [::1]:9464")?;
+    Ok((host.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
 }
 
 /// A connection's buffer is as large: between what a token needs and what all connections together may take.

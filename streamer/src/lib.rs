@@ -13,14 +13,17 @@
 //! * [`ingest`]: clients' batches into `headwater.ingest`
 //! * [`identity`]: who is calling
 //! * [`registry`]: which entities there are, and which of them tenants share
+//! * [`metrics`], [`vitals`]: what is counted, and what Postgres says of our slot
 //! * [`http`]: the API
 //! * [`config`], [`database`], [`error`]: what they all use
-//! * [`run`]: puts it together
+//! * [`run`]: puts it together; `headwater serve`
+//! * [`doctor`], [`tail`]: other commands
 //! * [`generate`]: the command that writes clients; apart from all of these
 
 pub mod config;
 pub mod database;
 pub mod decode;
+pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod fanout;
@@ -29,9 +32,12 @@ pub mod http;
 pub mod identity;
 pub mod ingest;
 pub mod log;
+pub mod metrics;
 pub mod registry;
 pub mod run;
 pub mod seam;
 pub mod shape;
 pub mod source;
+pub mod tail;
+pub mod vitals;
 pub mod watermark;

@@ -2,8 +2,7 @@
 
 use clap::Parser;
 use headwater_streamer::config::{Cli, Command};
-use headwater_streamer::error::Error;
-use headwater_streamer::{generate, run};
+use headwater_streamer::{doctor, generate, run, tail};
 use std::process::ExitCode;
 
 #[tokio::main]
@@ -16,18 +15,14 @@ async fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    match cli.command {
-        Command::Serve(config) => ended(run::serve(*config).await),
-        Command::Generate(config) => generate::run(&config).await,
-    }
-}
-
-fn ended(result: Result<(), Error>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("headwater: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let ended = match cli.command {
+        Command::Serve(config) => run::serve(*config).await.map(|()| ExitCode::SUCCESS),
+        Command::Generate(config) => Ok(generate::run(&config).await),
+        Command::Doctor(config) => doctor::run(config).await,
+        Command::Tail(config) => tail::run(config).await.map(|()| ExitCode::SUCCESS),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("headwater: {error}");
+        ExitCode::FAILURE
+    })
 }

@@ -9,14 +9,19 @@ use crate::http::{self, App, Bodies, Origins, Streams, Tls};
 use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::shape::{self, Shapes};
+use crate::vitals::Vitals;
 use crate::{source, watermark};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// Connections to `--metrics-listen`.
+const WATCHERS: usize = 32;
 
 /// Serves until a signal asks to stop, or until it is clear that it cannot.
 pub async fn serve(config: Serve) -> Result<(), Error> {
@@ -34,6 +39,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let limits = Limits { bytes: as_usize(config.ring_bytes), wal_bytes: config.ring_wal };
     let log = Arc::new(Log::new(limits));
     let database = Database::new(&postgres, config.pool_size)?;
+    let metrics = Arc::new(Metrics::new(&config.replica));
     let rounds = Arc::new(watermark::Rounds::default());
     let registry = Arc::new(Registry::new(database.clone()));
     let events = Events::new(
@@ -62,10 +68,16 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         max_body_bytes: as_usize(config.max_body_bytes),
         heartbeat: config.heartbeat,
         bodies: Arc::new(Bodies::new(as_usize(config.max_body_bytes))),
-        streams: Arc::new(Streams::new(config.max_connections, config.max_streams_per_tenant)),
+        streams: Arc::new(Streams::new(config.max_connections, config.max_streams_per_tenant, Arc::clone(&metrics))),
+        metrics,
+        vitals: Arc::new(Vitals::new(database.clone(), config.slot())),
         apply_role: config.apply_role.as_str().into(),
     };
     let origins = Origins { localhost: config.insecure, listed: config.cors_origin.clone() };
+    let watchers = match &config.metrics_listen {
+        Some((host, port)) => Some((http::bind(host, *port).await?, http::watchers(app.clone()))),
+        None => None,
+    };
     let router = http::router(app, &origins, config.insecure && address.ip().is_loopback());
     let http_limits = http::Limits {
         connections: config.max_connections,
@@ -82,6 +94,10 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     if let Some(tls) = tls.clone() {
         let ending = shutdown.clone();
         tokio::spawn(async move { tls.follow(ending).await });
+    }
+    if let Some((listener, router)) = watchers {
+        let limits = http::Limits { connections: WATCHERS, ..http_limits };
+        tokio::spawn(http::serve(listener, router, limits, None, fanout.clone(), shutdown.clone()));
     }
     let server = tokio::spawn(http::serve(listener, router, http_limits, tls, fanout, shutdown.clone()));
     let router = tokio::spawn(async move { shapes.run().await });

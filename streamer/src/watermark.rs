@@ -18,8 +18,8 @@ use crate::error::Error;
 use crate::log::{Log, Snapshot, Watermark};
 use headwater_model::cursor::{Epoch, Lsn, Position};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -62,6 +62,8 @@ pub struct Rounds {
     wanted: Notify,
     begun: AtomicU64,
     finished: watch::Sender<u64>,
+    /// When a round ended last.
+    ended_at: Mutex<Option<Instant>>,
 }
 
 impl Rounds {
@@ -83,6 +85,17 @@ impl Rounds {
     /// The round that ended last.
     pub fn finished(&self) -> watch::Receiver<u64> {
         self.finished.subscribe()
+    }
+
+    /// How long ago the last round ended: all that was written before it is known about.
+    pub fn age(&self) -> Duration {
+        let ended_at = *self.ended_at.lock().unwrap_or_else(PoisonError::into_inner);
+        ended_at.map_or(Duration::ZERO, |ended_at| ended_at.elapsed())
+    }
+
+    fn end(&self, round: u64) {
+        *self.ended_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.finished.send_replace(round);
     }
 
     fn begin(&self) -> u64 {
@@ -137,7 +150,7 @@ async fn follow(database: &Database, log: &Log, rounds: &Rounds, epoch: Epoch) -
             let head = log.tip().head;
             log.observe(head, &session.snapshot().await?);
         }
-        rounds.finished.send_replace(round);
+        rounds.end(round);
         rounds.next().await;
     }
 }

@@ -3,6 +3,7 @@
 
 mod backfill;
 mod batch;
+mod commands;
 mod convergence;
 mod crash;
 mod dump;
@@ -28,4 +29,5 @@ mod tenants;
 mod tls;
 mod transport;
 mod upgrade;
+mod watching;
 mod websocket;

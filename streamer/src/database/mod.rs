@@ -8,7 +8,7 @@ pub mod tls;
 pub use target::Target;
 
 use crate::error::Error;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status};
 use std::time::Duration;
 use tls::Tls;
 use tokio_postgres::{Client, Config};
@@ -52,6 +52,11 @@ impl Database {
     /// A connection from the pool.
     pub async fn get(&self) -> Result<Object, Error> {
         Ok(self.pool.get().await?)
+    }
+
+    /// How many connections there are, and how many requests wait for one.
+    pub fn pool(&self) -> Status {
+        self.pool.status()
     }
 
     /// A connection outside the pool, for one owner who keeps it.

@@ -197,6 +197,16 @@ impl Events {
         })
     }
 
+    /// How long ago it was last known up to where pollers may read.
+    pub fn watermark_age(&self) -> Duration {
+        self.rounds.age()
+    }
+
+    /// How many readers are being joined to the log.
+    pub fn joins(&self) -> usize {
+        CONCURRENT_JOINS.saturating_sub(self.joins.available_permits())
+    }
+
     async fn epoch(&self) -> Result<Epoch, ReadError> {
         let mut epochs = self.log.epochs();
         let known = timeout(READY_PATIENCE, epochs.wait_for(Option::is_some)).await;

@@ -4,6 +4,8 @@ use super::App;
 use super::access::Caller;
 use super::body;
 use super::problem::Problem;
+use crate::identity::Identity;
+use crate::ingest::Outcome;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -16,12 +18,23 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    require_json(&headers)?;
-    let text = body::read(&headers, body, &app.bodies).await?;
-    let claims = caller.ingest_claims(&app.apply_role);
-    let outcome = app.ingest.batch(&text.text, &claims).await?;
+    let outcome =
+        judge(&app, &caller, &headers, body).await.inspect_err(|problem| app.metrics.refused(problem.code()))?;
+    count(&app, &outcome);
     let cursor = app.events.settled().map(|cursor| cursor.to_string());
     Ok(Json(json!({ "accepted": outcome.accepted, "rejected": outcome.rejected, "cursor": cursor })))
+}
+
+async fn judge(app: &App, caller: &Identity, headers: &HeaderMap, body: Body) -> Result<Outcome, Problem> {
+    require_json(headers)?;
+    let text = body::read(headers, body, &app.bodies).await?;
+    let claims = caller.ingest_claims(&app.apply_role);
+    Ok(app.ingest.batch(&text.text, &claims).await?)
+}
+
+pub(super) fn count(app: &App, outcome: &Outcome) {
+    let codes = outcome.rejected.iter().filter_map(|reject| reject.get("code")?.as_str());
+    app.metrics.judged(outcome.accepted.len(), codes);
 }
 
 /// A browser sends some media types to any address without asking first (CORS "simple requests"): without this a page

@@ -7,6 +7,8 @@ mod connection;
 mod entities;
 mod health;
 mod host;
+mod metrics;
+mod observe;
 mod openapi;
 mod patient;
 mod problem;
@@ -31,7 +33,9 @@ use crate::identity::Guard;
 use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::shape::Shapes;
+use crate::vitals::Vitals;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header, request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -81,6 +85,10 @@ pub struct App {
     pub bodies: Arc<Bodies>,
     /// How many streams are open.
     pub streams: Arc<Streams>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What Postgres says of our slot.
+    pub vitals: Arc<Vitals>,
     /// The role under which events are applied.
     pub apply_role: Arc<str>,
 }
@@ -104,9 +112,12 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
         .route("/entities/{entity_type}/snapshot", get(entities::snapshot))
         .route("/entities/{entity_type}/{entity_id}", get(entities::entity))
         .route("/entities/{entity_type}/{entity_id}/history", get(entities::history));
+    let counts = Arc::clone(&app.metrics);
     let router = Router::new()
         .nest("/api/v1", api)
         .route("/health", get(health::get))
+        .route("/live", get(health::live))
+        .route("/metrics", get(metrics::get))
         .route("/openapi.json", get(openapi::get))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(&method))
@@ -117,7 +128,19 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
         .layer(from_fn_with_state(app.clone(), shapes_first))
         .layer(compression())
         .with_state(app);
-    if local_names { router.layer(from_fn(host::require_local)) } else { router }
+    let router = if local_names { router.layer(from_fn(host::require_local)) } else { router };
+    // Outermost: what the others refuse is counted too.
+    router.layer(from_fn_with_state(counts, observe::observe))
+}
+
+/// What those who watch over us need, without authentication: for a port of its own.
+pub fn watchers(app: App) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::open))
+        .route("/health", get(health::get))
+        .route("/live", get(health::live))
+        .fallback(async || Problem::not_found())
+        .with_state(app)
 }
 
 /// Pages, snapshots and documents; a stream's events must not wait in a compressor.
@@ -147,7 +170,7 @@ fn cors(origins: &Origins) -> CorsLayer {
             header::CONTENT_ENCODING,
             HeaderName::from_static("last-event-id"),
         ])
-        .expose_headers([header::RETRY_AFTER])
+        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
         .max_age(CORS_MAX_AGE)
 }
 

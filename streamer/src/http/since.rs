@@ -5,6 +5,7 @@ use super::access::{Caller, filter, until};
 use super::problem::Problem;
 use super::stream::parse_cursor;
 use crate::config::parse_duration;
+use crate::metrics::Transport;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header;
@@ -51,7 +52,7 @@ pub(super) async fn get(
     let over = until(&caller).map_or(over, |expires| expires.min(over));
     let mut waiting = match patience {
         Duration::ZERO => None,
-        _ => Some((app.streams.enter(&caller.reach)?, app.events.watch(&filter))),
+        _ => Some((app.streams.enter(Transport::Poll, &caller.reach)?, app.events.watch(&filter))),
     };
     let mut out = BytesMut::from(EVENTS);
     let mut from = cursor;

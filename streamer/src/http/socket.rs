@@ -4,6 +4,7 @@
 //! or more a message, so that one reader understands both transports.
 
 use super::access::{filter, until};
+use super::batch::count;
 use super::problem::Problem;
 use super::server::Held;
 use super::stream::parse_cursor;
@@ -11,6 +12,7 @@ use super::streams::Place;
 use super::{App, Origins};
 use crate::events::Stream;
 use crate::identity::Identity;
+use crate::metrics::Transport;
 use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::{
@@ -179,7 +181,7 @@ async fn begin(socket: &mut WebSocket, app: &App) -> Result<(Identity, Place, St
     let caller = app.guard.identify(token.as_deref()).await.map_err(|refusal| refuse(refusal.into()))?;
     let cursor = parse_cursor(cursor.as_deref()).map_err(refuse)?;
     let filter = filter(&caller, tenant_id, entity_type.as_deref(), entity_id).map_err(refuse)?;
-    let place = app.streams.enter(&caller.reach).map_err(refuse)?;
+    let place = app.streams.enter(Transport::WebSocket, &caller.reach).map_err(refuse)?;
     let stream = app.events.stream(cursor, filter, until(&caller)).await.map_err(|error| refuse(error.into()))?;
     Ok((caller, place, stream))
 }
@@ -203,12 +205,14 @@ async fn take(app: &App, caller: &Identity, message: Utf8Bytes) -> String {
     };
     match outcome {
         Ok(outcome) => {
+            count(app, &outcome);
             let cursor = app.events.settled().map(|cursor| cursor.to_string());
             let data =
                 json!({"ref": reference, "accepted": outcome.accepted, "rejected": outcome.rejected, "cursor": cursor});
             format!("event: headwater.batch\ndata: {data}\n\n")
         }
         Err(problem) => {
+            app.metrics.refused(problem.code());
             let mut data = problem.body();
             data["ref"] = reference;
             format!("event: headwater.error\ndata: {data}\n\n")

@@ -4,6 +4,7 @@ use super::App;
 use super::access::{Caller, filter, until};
 use super::problem::Problem;
 use super::takeover::Offer;
+use crate::metrics::Transport;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -38,7 +39,7 @@ pub(super) async fn get(
     };
     let cursor = parse_cursor(header.or(parameters.cursor.as_deref()))?;
     let filter = filter(&caller, parameters.tenant_id, parameters.entity_type.as_deref(), parameters.entity_id)?;
-    let place = app.streams.enter(&caller.reach)?;
+    let place = app.streams.enter(Transport::Sse, &caller.reach)?;
     let stream = app.events.stream(cursor, filter, until(&caller)).await?;
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

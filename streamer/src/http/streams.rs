@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use crate::identity::Reach;
+use crate::metrics::{Metrics, Transport};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Streams {
     most: usize,
     most_per_tenant: usize,
+    metrics: Arc<Metrics>,
     open: Mutex<Open>,
 }
 
@@ -26,17 +28,18 @@ struct Open {
 pub(super) struct Place {
     streams: Arc<Streams>,
     reach: Reach,
+    transport: Transport,
 }
 
 impl Streams {
     /// At most so many in all, and for each tenant. HTTP/2 carries many streams over one connection, so the limit of
     /// connections alone would not do.
-    pub fn new(most: usize, most_per_tenant: usize) -> Self {
-        Self { most, most_per_tenant, open: Mutex::default() }
+    pub fn new(most: usize, most_per_tenant: usize, metrics: Arc<Metrics>) -> Self {
+        Self { most, most_per_tenant, metrics, open: Mutex::default() }
     }
 
     /// A place, or the reason why there is none. Trusted callers count in all only.
-    pub(super) fn enter(self: &Arc<Self>, reach: &Reach) -> Result<Place, Problem> {
+    pub(super) fn enter(self: &Arc<Self>, transport: Transport, reach: &Reach) -> Result<Place, Problem> {
         let mut open = self.open();
         if open.all >= self.most {
             return Err(Problem::busy(format!(
@@ -54,7 +57,8 @@ impl Streams {
         }
         open.all += 1;
         drop(open);
-        Ok(Place { streams: Arc::clone(self), reach: reach.clone() })
+        self.metrics.begins(transport);
+        Ok(Place { streams: Arc::clone(self), reach: reach.clone(), transport })
     }
 
     // Counting cannot panic half-way.
@@ -65,6 +69,7 @@ impl Streams {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.streams.metrics.ends(self.transport);
         let mut open = self.streams.open();
         open.all -= 1;
         let Reach::Tenant(tenant) = &self.reach else { return };
@@ -87,8 +92,8 @@ mod tests {
 
     #[test]
     fn places() {
-        let streams = Arc::new(Streams::new(4, 2));
-        let enter = |reach: &Reach| streams.enter(reach).map_err(|problem| problem.code());
+        let streams = Arc::new(Streams::new(4, 2, Arc::new(Metrics::new("test"))));
+        let enter = |reach: &Reach| streams.enter(Transport::Sse, reach).map_err(|problem| problem.code());
         let mut places = vec![enter(&tenant("a")).expect("the first"), enter(&tenant("a")).expect("the second")];
         assert_eq!(enter(&tenant("a")).err(), Some("too_many_streams"), "two a tenant");
         places.push(enter(&Reach::Tenant(None)).expect("none is a tenant of its own"));

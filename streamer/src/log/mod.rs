@@ -21,6 +21,7 @@ pub use transaction::{Event, Touched, Transaction};
 
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use ring::Ring;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
@@ -119,11 +120,22 @@ pub enum Taken {
     },
 }
 
+/// How much has arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Transactions, those without events included.
+    pub transactions: u64,
+    /// Events.
+    pub events: u64,
+}
+
 /// The shared log.
 #[derive(Debug)]
 pub struct Log {
     limits: Limits,
     state: RwLock<State>,
+    transactions: AtomicU64,
+    events: AtomicU64,
     /// Counts what readers of events should wake up for.
     arrivals: watch::Sender<u64>,
     /// Counts arrivals of row changes.
@@ -148,6 +160,8 @@ impl Log {
         Self {
             limits,
             state: RwLock::new(State { epoch: None, ring, woken_at_start: Lsn(0) }),
+            transactions: AtomicU64::new(0),
+            events: AtomicU64::new(0),
             arrivals: watch::Sender::new(0),
             row_arrivals: watch::Sender::new(0),
             head: watch::Sender::new(Lsn(0)),
@@ -192,6 +206,9 @@ impl Log {
     pub fn append(&self, transactions: Vec<Transaction>, head: Lsn) {
         let mut state = self.write();
         let arrived = transactions.iter().any(|transaction| !transaction.events.is_empty());
+        self.transactions.fetch_add(transactions.len() as u64, Ordering::Relaxed);
+        let events: usize = transactions.iter().map(|transaction| transaction.events.len()).sum();
+        self.events.fetch_add(events as u64, Ordering::Relaxed);
         let rows = transactions.iter().any(|transaction| !transaction.touched.is_empty());
         for transaction in transactions {
             state.ring.append(transaction);
@@ -210,6 +227,12 @@ impl Log {
         if rows {
             self.wake_for_rows();
         }
+    }
+
+    /// How much has arrived since the start.
+    pub fn counts(&self) -> Counts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts { transactions: of(&self.transactions), events: of(&self.events) }
     }
 
     /// How far the slot may be confirmed.
