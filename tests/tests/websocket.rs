@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::orders;
 
-struct Socket {
+pub(crate) struct Socket {
     stream: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
     blocks: VecDeque<Block>,
     /// The code of the close frame.
@@ -24,7 +24,7 @@ struct Socket {
 }
 
 impl Socket {
-    async fn open(streamer: &Streamer, first: &Value) -> Self {
+    pub(crate) async fn open(streamer: &Streamer, first: &Value) -> Self {
         let url = streamer.url("/api/v1/events/ws").replace("http", "ws");
         let (stream, _) = tokio_tungstenite::connect_async(url).await.unwrap();
         let mut socket = Self { stream, blocks: VecDeque::new(), closed: None };
@@ -37,7 +37,7 @@ impl Socket {
     }
 
     /// The next block; none after the close frame.
-    async fn next(&mut self) -> Option<Block> {
+    pub(crate) async fn next(&mut self) -> Option<Block> {
         loop {
             if let Some(block) = self.blocks.pop_front() {
                 return Some(block);

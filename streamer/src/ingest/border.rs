@@ -65,6 +65,7 @@ fn id(event: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn bad_events_do_not_spoil_the_batch() {
@@ -83,5 +84,46 @@ mod tests {
         ];
         assert_eq!(told, expected.iter().map(|(id, index)| (id, index)).collect::<Vec<_>>());
         assert!(checked.rejected.iter().all(|reject| reject["code"] == CODE));
+    }
+
+    /// JSON of every form, as text: much of it cannot be a `Value`.
+    fn json_text() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            r#""([a-z]|\\u[0-9a-fD-F]{4}|\\[nrt"/\\]){0,6}""#,
+            r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][-+]?[0-9]{1,3})?",
+        ];
+        leaf.prop_recursive(4, 30, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(|list| format!("[{}]", list.join(","))),
+                proptest::collection::vec((r#""(id|payload|timestamp|\\u0000|\\ud800)""#, inner), 0..5).prop_map(
+                    |members| {
+                        let members: Vec<String> =
+                            members.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+                        format!("{{{}}}", members.join(","))
+                    }
+                ),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_goes_on_as_it_came_or_is_rejected(texts in proptest::collection::vec(json_text(), 0..6)) {
+            let body = format!("[{}]", texts.join(","));
+            // What is no JSON at all never gets here.
+            let Ok(events) = serde_json::from_str::<Vec<&RawValue>>(&body) else { return Ok(()) };
+            let checked = check(&events);
+            let mut all: Vec<u64> = checked.rejected.iter().map(|reject| reject["index"].as_u64().expect("an index")).collect();
+            all.extend(checked.indexes.iter().map(|index| *index as u64));
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..events.len() as u64).collect::<Vec<_>>());
+            let on: Vec<&RawValue> = serde_json::from_str(&checked.array).expect("what goes on is JSON");
+            let expected: Vec<&str> = checked.indexes.iter().map(|index| events[*index].get()).collect();
+            prop_assert_eq!(on.iter().map(|event| event.get()).collect::<Vec<_>>(), expected);
+            for event in on {
+                prop_assert!(serde_json::from_str::<Map<String, Value>>(event.get()).is_ok(), "{}", event);
+            }
+        }
     }
 }

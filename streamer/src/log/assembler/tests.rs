@@ -3,6 +3,7 @@
 use super::*;
 use crate::decode::decode;
 use crate::log::{RowChange, Rows, Touched};
+use proptest::prelude::*;
 
 fn cstr(text: &str) -> Vec<u8> {
     [text.as_bytes(), b"\0"].concat()
@@ -229,4 +230,90 @@ fn of_a_transaction_larger_than_the_ring_it_is_known_what_it_touched() {
     assert_eq!(*transactions[0].touched, [touched(2, 4), touched(3, 6)]);
     assert!(!transactions[1].oversize);
     assert_eq!(seen(&transactions[1].rows, None), [format!("0 Insert 3 >{long}")]);
+}
+
+/// What happens to a good stream on its way.
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    Grow(prop::sample::Index, Vec<u8>),
+    Drop,
+    Twice,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let bytes = proptest::collection::vec(any::<u8>(), 1..20);
+    prop_oneof![
+        (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, byte)| Damage::Flip(at, byte)),
+        any::<prop::sample::Index>().prop_map(Damage::Cut),
+        (any::<prop::sample::Index>(), bytes).prop_map(|(at, bytes)| Damage::Grow(at, bytes)),
+        Just(Damage::Drop),
+        Just(Damage::Twice),
+    ]
+}
+
+fn good_stream() -> Vec<Vec<u8>> {
+    let columns = [
+        "position",
+        "id",
+        "tenant_id",
+        "entity_type",
+        "entity_id",
+        "event_type",
+        "payload",
+        "schema_version",
+        "occurred_at",
+        "recorded_at",
+        "user_id",
+        "client_id",
+        "source",
+        "applies",
+    ];
+    let mut stream = Vec::new();
+    for number in 1..4_u64 {
+        stream.extend([begin(number * 10), relation(1, "event", &columns), relation(2, "orders", &["id", "status"])]);
+        stream.extend([event("7"), insert(2, &["1", "open"]), event("8"), commit(number * 10, number * 10 + 5)]);
+    }
+    stream
+}
+
+proptest! {
+    #[test]
+    fn no_damaged_stream_makes_it_panic_or_hold_more_than_it_was_sent(
+        damages in proptest::collection::vec((any::<prop::sample::Index>(), damage()), 0..6)
+    ) {
+        let mut stream = good_stream();
+        for (which, damage) in damages {
+            let which = which.index(stream.len());
+            let message = &mut stream[which];
+            match damage {
+                Damage::Flip(at, byte) if !message.is_empty() => {
+                    let at = at.index(message.len());
+                    message[at] ^= byte;
+                }
+                Damage::Cut(at) => message.truncate(at.index(message.len() + 1)),
+                Damage::Grow(at, bytes) => {
+                    let at = at.index(message.len() + 1);
+                    message.splice(at..at, bytes);
+                }
+                Damage::Twice => {
+                    let again = message.clone();
+                    stream.insert(which, again);
+                }
+                Damage::Flip(..) | Damage::Drop => message.clear(),
+            }
+        }
+        let epoch = "00000000000000ff".parse().expect("an epoch");
+        let mut assembler = Assembler::new(epoch, 1 << 20);
+        // The connection ends with the first error.
+        for bytes in &stream {
+            let Ok(message) = decode(bytes) else { break };
+            let Ok(transaction) = assembler.push(&message, |_| None) else { break };
+            let blocks = transaction.iter().flat_map(|transaction| &transaction.events).map(|event| event.block.len());
+            // A frame repeats some cells and escapes them, six bytes for one at worst.
+            let sent: usize = stream.iter().map(Vec::len).sum();
+            prop_assert!(blocks.sum::<usize>() <= 20 * sent, "more than was sent");
+        }
+    }
 }
