@@ -97,7 +97,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     }
     if let Some((listener, router)) = watchers {
         let limits = http::Limits { connections: WATCHERS, ..http_limits };
-        tokio::spawn(http::serve(listener, router, limits, None, fanout.clone(), shutdown.clone()));
+        tokio::spawn(http::serve(listener, router, limits, None, Arc::clone(&fanout), shutdown.clone()));
     }
     let server = tokio::spawn(http::serve(listener, router, http_limits, tls, fanout, shutdown.clone()));
     let router = tokio::spawn(async move { shapes.run().await });

@@ -95,6 +95,10 @@ async fn a_stop_answers_polls_that_wait() {
 async fn pages_are_compressed_and_streams_are_not() {
     let (postgres, streamer) = orders::start(&[]).await;
     postgres.sql("insert into orders (table_number) select n from generate_series(1, 500) n").await;
+    eventually("the page to be full", || async {
+        (streamer.since(&[("limit", "500")]).await["events"].as_array().unwrap().len() == 500).then_some(())
+    })
+    .await;
     let get = async |path: &str, accepts: &str| {
         let request = http::client().get(streamer.url(path)).header("accept-encoding", accepts);
         request.send().await.unwrap()
