@@ -52,22 +52,22 @@ claim_target() {
     echo "$root" >"$owner"
 }
 
-# The client's Node packages, as package-lock.json has them, outside the checkout: a fresh clone starts warm.
+# The Node packages of a folder, as its package-lock.json has them, outside the checkout: a fresh clone starts warm.
 node_modules() {
-    local packages
-    packages=$cache/client-$(cat client/package.json client/package-lock.json | sha256sum | cut -c1-16)
+    local folder=${1:-client} packages
+    packages=$cache/${folder//\//-}-$(cat "$folder/package.json" "$folder/package-lock.json" | sha256sum | cut -c1-16)
     if [ ! -e "$packages/complete" ]; then
-        step "installing the client's Node packages"
+        step "installing the Node packages of $folder"
         rm -rf "$packages.new"
         mkdir -p "$packages.new"
-        cp client/package.json client/package-lock.json client/.npmrc "$packages.new"
-        npm ci --prefix "$packages.new" --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2
+        cp "$folder/package.json" "$folder/package-lock.json" "$folder/.npmrc" "$packages.new"
+        npm ci --prefix "$packages.new" --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2 || return
         touch "$packages.new/complete"
         rm -rf "$packages"
         mv "$packages.new" "$packages"
     fi
-    [ -L client/node_modules ] || rm -rf client/node_modules
-    ln -sfn "$packages/node_modules" client/node_modules
+    [ -L "$folder/node_modules" ] || rm -rf "$folder/node_modules"
+    ln -sfn "$packages/node_modules" "$folder/node_modules"
 }
 
 # A step that may take a while.

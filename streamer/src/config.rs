@@ -216,6 +216,10 @@ pub struct Serve {
     #[arg(long, env = "HEADWATER_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
 
+    /// Folder to serve under /app/: a built front end beside the API
+    #[arg(long, env = "HEADWATER_STATIC_DIR", value_name = "DIR")]
+    pub static_dir: Option<PathBuf>,
+
     /// How often an idle stream sends a sign of life
     #[arg(long, env = "HEADWATER_HEARTBEAT", default_value = "15s", value_parser = parse_duration, value_name = "TIME")]
     pub heartbeat: Duration,

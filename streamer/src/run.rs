@@ -78,7 +78,8 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         Some((host, port)) => Some((http::bind(host, *port).await?, http::watchers(app.clone()))),
         None => None,
     };
-    let router = http::router(app, &origins, config.insecure && address.ip().is_loopback());
+    let local_names = config.insecure && address.ip().is_loopback();
+    let router = http::router(app, &origins, config.static_dir.as_deref(), local_names);
     let http_limits = http::Limits {
         connections: config.max_connections,
         header_timeout: config.header_timeout,

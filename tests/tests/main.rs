@@ -18,6 +18,7 @@ mod load;
 mod open_transaction;
 mod openapi;
 mod orders;
+mod pages;
 mod pgbench;
 mod poll;
 mod retention;

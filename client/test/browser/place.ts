@@ -77,6 +77,11 @@ export class Place {
     return `http://127.0.0.1:${this.port}`;
   }
 
+  /** What stands here is served under /app/. */
+  get pages(): string {
+    return join(this.scratch, 'pages');
+  }
+
   private get data(): string {
     return join(this.scratch, 'data');
   }
@@ -114,7 +119,7 @@ export class Place {
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HEADWATER_')));
     const log = openSync(join(this.scratch, 'streamer.log'), 'a');
     this.streamer = spawn(required('HEADWATER_TEST_STREAMER'), ['serve', '--insecure'], {
-      env: { ...environment, HEADWATER_PORT: String(this.port), DATABASE_URL: `postgres://${ROLE}:${PASSWORD}@127.0.0.1:${this.postgresPort}/headwater` },
+      env: { ...environment, HEADWATER_PORT: String(this.port), HEADWATER_STATIC_DIR: this.pages, DATABASE_URL: `postgres://${ROLE}:${PASSWORD}@127.0.0.1:${this.postgresPort}/headwater` },
       stdio: ['ignore', log, log],
     });
     await until('the streamer is healthy', async () => (await fetch(`${this.url}/health`).catch(() => undefined))?.ok === true);

@@ -10,6 +10,7 @@ mod host;
 mod metrics;
 mod observe;
 mod openapi;
+mod pages;
 mod patient;
 mod problem;
 mod server;
@@ -43,6 +44,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use problem::Problem;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::CompressionLevel;
@@ -102,8 +104,9 @@ pub struct Origins {
     pub listed: Vec<String>,
 }
 
-/// All routes. `local_names`: only requests that name this machine itself, by address or as localhost, are served.
-pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
+/// All routes. `pages`: a folder to serve under `/app/`. `local_names`: only requests that name this machine itself, by address or as
+/// localhost, are served.
+pub fn router(app: App, origins: &Origins, pages: Option<&Path>, local_names: bool) -> Router {
     let api = Router::new()
         .route("/events/batch", post(batch::post))
         .route("/events/since", get(since::get))
@@ -119,6 +122,7 @@ pub fn router(app: App, origins: &Origins, local_names: bool) -> Router {
         .route("/live", get(health::live))
         .route("/metrics", get(metrics::get))
         .route("/openapi.json", get(openapi::get))
+        .merge(pages::routes(pages))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(&method))
         // Bodies are read with a limit of our own, which can tell the limit.

@@ -1,0 +1,61 @@
+import { useOrder, useOrderMutations } from '../generated/index.js';
+import { itemsOf, MENU, nextState, price, totalOf } from '../restaurant.js';
+
+interface Properties {
+  readonly id: string;
+  /** Called before the order is paid, and so leaves the room. */
+  readonly onPaid: () => void;
+}
+
+/** One order: what is on it, what can be added, and how it goes on. */
+export function Ticket({ id, onPaid }: Properties) {
+  const { data: order } = useOrder(id);
+  const { itemAdded, itemRemoved, stateChanged, deleted } = useOrderMutations(id);
+  if (order === null) return null;
+  const items = itemsOf(order);
+  const next = nextState(order.status);
+  const goOn = (): void => {
+    if (next === undefined) return;
+    if (next === 'paid') onPaid();
+    stateChanged({ status: next });
+  };
+  return (
+    <section className="card" aria-labelledby="ticket-title">
+      <h2 id="ticket-title">
+        Table {order.table_number} <span className={`state ${order.status ?? ''}`}>{order.status}</span>
+      </h2>
+      <ul className="items">
+        {items.map((item) => (
+          <li key={item.id}>
+            <span>{item.name}</span>
+            <span>{price(item.cents)}</span>
+            <button type="button" aria-label={`Take ${item.name} off`} onClick={() => itemRemoved({ item_id: item.id })}>
+              ×
+            </button>
+          </li>
+        ))}
+        {items.length === 0 && <li className="hint">Nothing ordered yet.</li>}
+      </ul>
+      <p className="total">
+        <span>Total</span> <strong>{price(totalOf(order))}</strong>
+      </p>
+      <div className="menu" role="group" aria-label="Menu">
+        {MENU.map((dish) => (
+          <button key={dish.name} type="button" onClick={() => itemAdded({ item: { id: crypto.randomUUID(), ...dish } })}>
+            {dish.name} <small>{price(dish.cents)}</small>
+          </button>
+        ))}
+      </div>
+      <div className="actions">
+        {next !== undefined && (
+          <button type="button" className="primary" onClick={goOn}>
+            Mark as {next}
+          </button>
+        )}
+        <button type="button" className="quiet" onClick={() => deleted({})}>
+          Cancel the order
+        </button>
+      </div>
+    </section>
+  );
+}
