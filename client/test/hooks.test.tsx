@@ -44,7 +44,11 @@ function mount(server: ModelServer, page: (hooks: ReturnType<typeof createHooks>
   );
   open.push({ client, unmount: () => root.unmount() });
   const text = (): string => element.textContent;
-  return { client, text, shows: (what: string) => eventually(`the page shows ${what}, not ${text()}`, () => text() === what) };
+  const shows = (what: string): Promise<void> =>
+    eventually(`the page shows ${what}`, () => text() === what).catch((error: unknown) => {
+      throw new Error(`${String(error)}, not ${text()}`);
+    });
+  return { client, text, shows };
 }
 
 function record(client: HeadwaterClient, name: string, payload: Record<string, string>, id = 'o1'): void {
@@ -122,6 +126,8 @@ it('asks for the history again when the connection is back', async () => {
     return data.map(({ event_type, status }) => `${event_type.split('.')[1] ?? ''} ${status}`).join() + (error === null ? '' : ', and perhaps more');
   });
   await shows('created accepted');
+  // So far the server may have told that; the device has to know it by itself.
+  await eventually('the device has it', async () => (await client.materialize('order', 'o1')) !== null);
   server.fault = () => 'lost';
   server.breakStreams();
   record(client, 'state_changed', { status: 'open' });

@@ -7,6 +7,7 @@ use crate::{File, Output};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What writing changed.
@@ -70,6 +71,15 @@ fn is_ours(text: &str) -> bool {
     text.lines().next().is_some_and(|line| line.contains(MARK))
 }
 
+/// The same of a file, of which only the beginning is read: the folder may hold large ones of others.
+fn begins_as_ours(path: &Path) -> Result<bool, Error> {
+    const ENOUGH: u64 = 256;
+    let mut start = Vec::new();
+    let opened = fs::File::open(path).and_then(|file| file.take(ENOUGH).read_to_end(&mut start));
+    opened.map_err(|error| Error::file(path, error))?;
+    Ok(is_ours(&String::from_utf8_lossy(&start)))
+}
+
 /// What stands behind the first line.
 fn body(text: &str) -> &str {
     text.split_once('\n').map_or("", |(_, body)| body)
@@ -113,12 +123,11 @@ fn left_over(folder: &Path, output: &Output) -> Result<Vec<String>, Error> {
             let path = inner.join(entry.file_name());
             let kind = entry.file_type().map_err(|error| Error::file(&entry.path(), error))?;
             let Some(name) = path.to_str().map(|name| name.replace('\\', "/")) else { continue };
-            if kind.is_dir() && entry.file_name() != "node_modules" {
+            // What tools keep for themselves is none of ours.
+            let hidden = name.rsplit('/').next().is_some_and(|name| name.starts_with('.') || name == "node_modules");
+            if kind.is_dir() && !hidden {
                 folders.push(path);
-            } else if kind.is_file()
-                && !wanted.contains(name.as_str())
-                && read(&entry.path())?.is_some_and(|text| is_ours(&text))
-            {
+            } else if kind.is_file() && !wanted.contains(name.as_str()) && begins_as_ours(&entry.path())? {
                 found.push(name);
             }
         }
