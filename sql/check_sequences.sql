@@ -19,7 +19,7 @@ begin
     union all
     select 'headwater.event'::regclass, 'position', 'headwater.event_position_seq'::regclass
   loop
-    execute format('select max(%I) from %s', key.name, key.relation) into greatest_key;
+    greatest_key := headwater.greatest_key(key.relation, key.name);
     execute format('select last_value + is_called::int from %s', key.sequence) into next_key;
     if greatest_key >= next_key then
       problem := format('the sequence %s goes on at %s, but %s has keys up to %s', key.sequence, next_key, key.relation, greatest_key);

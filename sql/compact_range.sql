@@ -6,6 +6,13 @@ declare
   compacted bigint;
 begin
   perform headwater.require_owner(e.relation) from headwater.entity e where e.entity_type = entity;
+  perform headwater.require_read_committed();
+  -- What is folded is too late for clients' events: only raise_horizon decides that, for it waits for those on their way.
+  if horizon > coalesce((select e.horizon from headwater.entity e where e.entity_type = entity), '-infinity') then
+    raise exception '% lies behind the horizon of entity "%"', horizon, entity
+      using errcode = 'object_not_in_prerequisite_state', hint = format('call headwater.compact(%L) raises it, and folds up to there.', entity);
+  end if;
+  perform headwater.lock_snapshots(entity, false);
   with ready as (
     -- Whatever of an entity lies before the horizon is folded as soon as one of its events comes by.
     select distinct e.entity_id, e.tenant_id from headwater.event e
@@ -35,10 +42,7 @@ begin
   select entity, f.entity_id, f.tenant_id, made.state, made.schema_version, f.occurred_at, f.id, f.position, digest.folded,
          headwater.digest_of_snapshot(digest.folded, made.state, made.schema_version)
   from folded f
-  cross join lateral (
-    select headwater.fold_to(entity, f.entity_id, f.tenant_id, f.occurred_at, f.id) as state, e.schema_version
-    from headwater.entity e where e.entity_type = entity
-  ) made
+  cross join lateral headwater.fold_to(entity, f.entity_id, f.tenant_id, f.occurred_at, f.id) made
   cross join lateral (
     select headwater.digest_of_events(f.beneath_folded, entity, f.entity_id, f.tenant_id,
                                       f.beneath_at, f.beneath_id, f.occurred_at, f.id) as folded

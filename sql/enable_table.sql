@@ -16,12 +16,14 @@ declare
   part regclass;
   attached boolean;
   had_history boolean;
+  refolds boolean;
   wrong text;
 begin
   perform headwater.require_owner(relation);
   perform headwater.require_capturable(relation);
+  perform headwater.require_read_committed();
 
-  select * into old from headwater.entity e where e.relation = relation;
+  select * into old from headwater.entity e where e.relation = relation for update;
   new := old;
   new.relation := relation;
   new.enabled := true;
@@ -60,6 +62,9 @@ begin
       using errcode = 'object_not_in_prerequisite_state', hint = 'Leave the argument key out.';
   end if;
 
+  if array_position(exclude, null) is not null then
+    raise exception 'exclude holds a null' using errcode = 'invalid_parameter_value', hint = 'Name columns, as in array[''note''].';
+  end if;
   select name into wrong from unnest(exclude || new.tenant_column || new.user_column) name
   where name is not null and name <> all (columns) limit 1;
   if wrong is not null then
@@ -84,6 +89,12 @@ begin
   had_history := old.entity_type is not null or exists (select from headwater.event e where e.entity_type = new.entity_type);
   perform headwater.ensure_publications();
   attached := headwater.attach_capture(relation, new.entity_type);
+  refolds := exists (select from jsonb_each(old.rules) r where new.rules -> r.key is distinct from r.value);
+  if not attached and (refolds or (old.key_columns, old.tenant_column, old.user_column) is distinct from (new.key_columns, new.tenant_column, new.user_column)
+                       or not (old.excluded <@ new.excluded and old.excluded @> new.excluded)) then
+    -- Who is writing does so by the old registry: wait until that is done, and let nobody begin.
+    perform headwater.lock_briefly(relation, true);
+  end if;
 
   -- A table that was dropped leaves its entity to the next one of that name.
   delete from headwater.entity e where e.entity_type = new.entity_type;
@@ -97,7 +108,15 @@ begin
   -- The table was captured once, and then for a while it was not; or another was, under the same name; or its events
   -- stand under another tenant, or without a column that is shared now.
   if had_history and (attached or old.tenant_column is distinct from new.tenant_column or not old.excluded <@ new.excluded) then
-    perform headwater.reconcile(relation);
+    perform headwater.record_differences(new.entity_type);
+  elsif refolds and had_history then
+    -- What happened folds to something else by the new rules.
+    if (select coalesce(sum(pg_relation_size(leaf)), 0) <= max_bytes_at_once from headwater.leaves(relation) leaf) then
+      perform headwater.record_differences(new.entity_type);
+    else
+      raise warning 'rows of table % may no longer be what their events say by the new rules', relation
+        using hint = format('To record them as they are now, which reads the whole table: select headwater.reconcile(%L).', relation::text);
+    end if;
   end if;
   if coalesce(grant_client, old.entity_type is null or has_any_column_privilege('headwater_client', relation, 'select')) then
     perform headwater.grant_client(relation, new.excluded);

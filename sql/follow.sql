@@ -65,7 +65,7 @@ begin
     end if;
     if captured and (differs or not known.captured) then
       if (select coalesce(sum(pg_relation_size(leaf)), 0) <= max_bytes_at_once from headwater.leaves(relation) leaf) then
-        perform headwater.reconcile(relation);
+        perform headwater.record_differences(entity.entity_type);
       else
         raise warning 'rows of table % are no longer what their events say', relation
           using hint = format('To record them as they are now, which reads the whole table: select headwater.reconcile(%L).', relation::text);

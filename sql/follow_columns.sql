@@ -33,16 +33,24 @@ begin
     set key_columns = entity.key_columns, tenant_column = entity.tenant_column, user_column = entity.user_column,
         excluded = entity.excluded, rules = entity.rules
     where e.entity_type = entity.entity_type;
-    -- What stands in the log, and what clients of before still send, bears the old name.
-    select jsonb_agg(jsonb_build_object('step', 'rename', 'field', headwater.as_field(r.key), 'to', headwater.as_field(r.value))) into steps
-    from jsonb_each_text(renamed) r where r.value <> all (entity.excluded);
-    if steps is not null then
-      perform headwater.upcast(shape, entity.schema_version, steps)
-      from (select entity.entity_type
-            union all
-            select entity.entity_type || '.' || event.key from jsonb_each(entity.rules) event
-            where event.value ->> 'rule' in ('create', 'set')) s (shape);
-    end if;
+  end if;
+  -- What stands in the log, and what clients of before still send: under the old name; or of a column that is gone, whose value
+  -- another that comes to bear its name must not inherit.
+  select jsonb_agg(s.step order by s.place) into steps
+  from (
+    select 0, jsonb_build_object('step', 'remove', 'field', headwater.as_field(name))
+    from unnest(gone) name
+    where name <> all (array_remove(entity.excluded || entity.key_columns || entity.tenant_column || entity.user_column, null))
+    union all
+    select 1, jsonb_build_object('step', 'rename', 'field', headwater.as_field(r.key), 'to', headwater.as_field(r.value))
+    from jsonb_each_text(renamed) r where r.value <> all (entity.excluded)
+  ) s (place, step);
+  if steps is not null then
+    perform headwater.upcast(shape, entity.schema_version, steps)
+    from (select entity.entity_type
+          union all
+          select entity.entity_type || '.' || event.key from jsonb_each(entity.rules) event
+          where event.value ->> 'rule' in ('create', 'set')) s (shape);
   end if;
 
   for wrong in
@@ -65,7 +73,7 @@ begin
 
   -- The name of an excluded column that was dropped stays excluded, for whatever column bears it next.
   select array_agg(a.attname::text order by a.attnum),
-         differs or coalesce(bool_or(a.atthasdef or a.atthasmissing or a.attgenerated <> ''), false)
+         differs or coalesce(bool_or(a.atthasdef or a.atthasmissing or a.attgenerated <> '' or a.attidentity <> ''), false)
   into added, differs
   from pg_attribute a
   where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and not known.columns ? a.attnum::text

@@ -1,6 +1,6 @@
-create function headwater.lock_briefly(relation regclass) returns void
+create function headwater.lock_briefly(relation regclass, only_writers boolean default false) returns void
   language plpgsql set search_path = pg_catalog, pg_temp
-  -- Writers wait behind this lock while it waits behind readers: better to let go and try again.
+  -- Others wait behind this lock while it waits for those who have the table: better to let go and try again.
   set lock_timeout = '1s'
 as $$
 declare
@@ -8,7 +8,7 @@ declare
 begin
   for attempt in 1..attempts loop
     begin
-      execute format('lock table %s in access exclusive mode', relation);
+      execute format('lock table %s in %s mode', relation, case when only_writers then 'share row exclusive' else 'access exclusive' end);
       return;
     exception when lock_not_available then
       if attempt = attempts then
@@ -20,4 +20,5 @@ begin
   end loop;
 end
 $$;
-comment on function headwater.lock_briefly(regclass) is 'Locks a table for a change of its definition, without making its users wait long.';
+comment on function headwater.lock_briefly(regclass, boolean) is
+  'Locks a table for a change of its definition, or against writers only, without making its users wait long.';

@@ -5,53 +5,44 @@ create function headwater.open_states(
 as $$
 declare
   registered headwater.entity;
-  tenant text;
-  wanted text := 'true';
-  parts text[];
+  one_row jsonb;
+  source text;
 begin
   select * into registered from headwater.entity e where e.entity_type = open_states.entity and e.enabled;
   if not found then
     raise exception 'no enabled table is entity "%"', entity
       using errcode = 'undefined_object', hint = 'select * from headwater.syncable_tables() lists them.';
   end if;
-  tenant := case when registered.tenant_column is null then 'null::text' else format('t.%I::text', registered.tenant_column) end;
-  if registered.tenant_column is not null and not every_tenant then
-    wanted := format('%s is not distinct from %L', tenant, tenant_id);
-  end if;
-  if entity_id is not null then
+  if open_states.entity_id is null then
+    source := format('headwater.chunks(%L::regclass) c cross join lateral headwater.rows(c.leaf, %L, c.first_page, c.end_page) r',
+                     registered.relation::oid, entity);
+  else
     -- By the key's own index. A text that is no value of the key's type is an error of class 22.
-    parts := string_to_array(entity_id, '/');
-    if cardinality(parts) <> cardinality(registered.key_columns) then
-      wanted := 'false';
-    else
-      wanted := wanted || (
-        select string_agg(format(' and t.%I = %L::%s', k.name, replace(replace(parts[k.place], '~1', '/'), '~0', '~'),
-                                 format_type(a.atttypid, a.atttypmod)), '' order by k.place)
-        from unnest(registered.key_columns) with ordinality k (name, place)
-        join pg_attribute a on a.attrelid = registered.relation and a.attname = k.name and not a.attisdropped);
-    end if;
+    select coalesce(jsonb_agg(jsonb_build_object('entity_id', open_states.entity_id, 'tenant_id', r.tenant_id, 'state', r.state)), '[]') into one_row
+    from headwater.find_row(open_states.entity, open_states.entity_id) r;
+    source := format('jsonb_to_recordset(%L::jsonb) r (entity_id text, tenant_id text, state jsonb)', one_row);
   end if;
   -- Opened here, with the rights of the extension's owner; each row is made when the caller fetches it.
   execute format(
-    'declare %9$I no scroll cursor for
-     select r.id, r.tenant, r.state::text, greatest(%1$L::bigint, n.position), h.occurred_at::text, h.id::text
-     from (select %2$s as id, %3$s as tenant, %4$s as state from %5$s t where %6$s) r
+    'declare %1$I no scroll cursor for
+     select r.entity_id, r.tenant_id, r.state::text, greatest(%2$L::bigint, n.position), h.occurred_at::text, h.id::text
+     from %4$s
      left join (
        select e.entity_id, e.tenant_id, max(e.position) as position from headwater.event e
-       where e.entity_type = %7$L and e.position > %1$L::bigint group by 1, 2
-     ) n on n.entity_id = r.id and n.tenant_id is not distinct from r.tenant
+       where e.entity_type = %3$L and e.position > %2$L::bigint group by 1, 2
+     ) n on n.entity_id = r.entity_id and n.tenant_id is not distinct from r.tenant_id
      left join lateral (
        (select e.occurred_at, e.id from headwater.event e
-        where e.entity_type = %7$L and e.entity_id = r.id and e.tenant_id is not distinct from r.tenant and e.applies
+        where e.entity_type = %3$L and e.entity_id = r.entity_id and e.tenant_id is not distinct from r.tenant_id and e.applies
         order by e.occurred_at desc, e.id desc limit 1)
        union all
        (select s.occurred_at, s.id from headwater.snapshot s
-        where s.entity_type = %7$L and s.entity_id = r.id and s.tenant_id is not distinct from r.tenant and s.id is not null)
+        where s.entity_type = %3$L and s.entity_id = r.entity_id and s.tenant_id is not distinct from r.tenant_id and s.id is not null)
        order by 1 desc, 2 desc limit 1
      ) h on true
-     where %8$L is null or r.id = %8$L',
-    above, headwater.entity_id_expression(registered.relation, registered.key_columns, 't'), tenant,
-    headwater.state_expression(registered.relation, registered.excluded, 't'), registered.relation, wanted, entity, entity_id, states);
+     where %5$s',
+    states, above, entity, source,
+    case when registered.tenant_column is null or every_tenant then 'true' else format('r.tenant_id is not distinct from %L', open_states.tenant_id) end);
   return states;
 end
 $$;

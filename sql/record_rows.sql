@@ -1,26 +1,22 @@
 create function headwater.record_rows(relation regclass, leaf regclass, name text) returns bigint
-  language plpgsql set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set "DateStyle" = 'ISO, DMY'
-  set "IntervalStyle" = 'iso_8601' set extra_float_digits = 1 set bytea_output = 'hex'
+  language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
   entity headwater.entity;
   recorded bigint;
+  now timestamptz;
 begin
-  select * into entity from headwater.entity e where e.relation = record_rows.relation;
-  execute format(
-    'insert into headwater.event (id, tenant_id, entity_type, entity_id, event_type, payload, schema_version,
-                                  occurred_at, recorded_at, source, applies)
-     select headwater.uuid_v7(), %s, %L, %s, %L, %s, $1, $2, $2, ''capture'', true from only %s t',
-    case when entity.tenant_column is null then 'null' else format('t.%I::text', entity.tenant_column) end,
-    entity.entity_type,
-    headwater.entity_id_expression(leaf, entity.key_columns, 't'),
-    entity.entity_type || '.' || name,
-    -- `created` carries the row, `deleted` the key.
-    headwater.state_expression(leaf, case when name = 'deleted' then array(
-      select a.attname::text from pg_attribute a where a.attrelid = leaf and a.attnum > 0 and a.attname <> all (entity.key_columns)
-    ) else entity.excluded end, 't'),
-    leaf)
-  using entity.schema_version, clock_timestamp();
+  perform headwater.require_read_committed();
+  select * into entity from headwater.entity e where e.relation = record_rows.relation for key share;
+  now := clock_timestamp();
+  insert into headwater.event (id, tenant_id, entity_type, entity_id, event_type, payload, schema_version,
+                               occurred_at, recorded_at, source, applies)
+  select headwater.uuid_v7(), r.tenant_id, entity.entity_type, r.entity_id, entity.entity_type || '.' || name,
+         -- `created` carries the row, `deleted` the key.
+         case when name = 'deleted' then (select jsonb_object_agg(k, r.state -> k) from unnest(entity.key_columns) k) else r.state end,
+         r.schema_version, now, now, 'capture', true
+  from headwater.rows(leaf, entity.entity_type, null, null) r;
   get diagnostics recorded = row_count;
   return recorded;
 end

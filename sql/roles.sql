@@ -1,3 +1,13 @@
+-- Payloads are read as UTF-8 wherever they go.
+do $$
+begin
+  if pg_catalog.current_setting('server_encoding') operator(pg_catalog.<>) 'UTF8' then
+    raise exception 'headwater needs a database in UTF8, not in %', pg_catalog.current_setting('server_encoding')
+      using errcode = 'feature_not_supported', hint = 'create database … encoding ''UTF8'' template template0;';
+  end if;
+end
+$$;
+
 -- Roles belong to the cluster, not to the database: they may be there already, and stay when the extension goes.
 do $$
 declare

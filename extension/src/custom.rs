@@ -2,7 +2,7 @@
 //! of upcasts, `(payload jsonb) → jsonb`.
 //!
 //! They are never run with the rights of the extension's owner: ingest runs them as the role that applies events,
-//! `materialize` as whoever calls it.
+//! `materialize` as whoever calls it. And they leave nothing behind that could run later as somebody else.
 
 use headwater_model::event::StoredEvent;
 use headwater_model::fold::State;
@@ -53,11 +53,10 @@ pub(crate) fn lift(upcasts: &Upcasts, shape: Shape<'_>, from: i32, members: Stat
 fn call(runner: Runner<'_>, sql: &str, arguments: &[Value]) -> Option<Value> {
     let _acting = match runner {
         // SAFETY: reads the current role.
-        Runner::Current if unsafe { pg_sys::superuser() } => {
-            Some(ActingAs::role(session::role_open_to_caller(session::DEFAULT_ROLE), None))
-        }
-        Runner::Current => None,
-        Runner::Role(role, claims) => Some(ActingAs::role(role, claims)),
+        Runner::Current if unsafe { pg_sys::superuser() } => ActingAs::restricted(session::default_role(), None),
+        // SAFETY: as above.
+        Runner::Current => ActingAs::restricted(unsafe { pg_sys::GetUserId() }, None),
+        Runner::Role(role, claims) => ActingAs::restricted(role, claims),
     };
     Spi::connect(|client| {
         let arguments: Vec<_> = arguments.iter().map(|argument| JsonB(argument.clone()).into()).collect();

@@ -10,8 +10,6 @@ use crate::jsonb::JsonB;
 use crate::raise::raise;
 use serde_json::Value;
 
-use crate::{render, table};
-
 /// Reads `events`, which may be of any type that reads well in SQL, and goes on in `headwater.enable_table`.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
@@ -121,33 +119,6 @@ fn parse_rules(events: JsonB, settable: Vec<Option<String>>) -> JsonB {
         }
     }
     JsonB(declared)
-}
-
-#[pg_extern(sql = false)]
-fn state_expression(relation: Oid, excluded: Vec<Option<String>>, alias: &str) -> String {
-    let excluded = names("excluded", excluded);
-    let columns = columns(relation);
-    render::state(columns.iter().filter(|column| !excluded.contains(&column.name)), alias)
-}
-
-#[pg_extern(sql = false)]
-fn entity_id_expression(relation: Oid, key_columns: Vec<Option<String>>, alias: &str) -> String {
-    let key_columns = names("key_columns", key_columns);
-    let columns = columns(relation);
-    let named = |name: &String| {
-        columns.iter().find(|column| column.name == *name).unwrap_or_else(|| {
-            raise(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-                format!("the table has no column \"{name}\""),
-                "select * from headwater.syncable_tables() lists the columns by which entities are known.",
-            )
-        })
-    };
-    render::entity_id(key_columns.iter().map(named), alias)
-}
-
-fn columns(relation: Oid) -> Vec<render::Column> {
-    Spi::connect(|client| table::columns(client, relation)).map(|found| found.columns).unwrap_or_default()
 }
 
 #[pg_extern(sql = false)]

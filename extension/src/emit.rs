@@ -1,6 +1,6 @@
 //! `headwater.emit`: a domain event in the caller's own transaction.
 
-use headwater_model::event::{Code, MAX_ENTITY_ID_BYTES, NewEvent, Reject, is_name};
+use headwater_model::event::{Code, MAX_ENTITY_ID_BYTES, MAX_PAYLOAD_BYTES, MAX_TEXT_BYTES, NewEvent, Reject, is_name};
 use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, Uuid};
 
@@ -50,6 +50,16 @@ fn emit(
     let Some(payload) = payload.map_or_else(|| Some(serde_json::Map::new()), |payload| object(payload.0)) else {
         refuse(&Reject::new(Code::InvalidPayload, format!("the payload of {entity_type}.{name} must be a JSON object")))
     };
+    // What goes to every client has the limits that hold for what comes from one.
+    let bytes = serde_json::to_vec(&payload).map_or(0, |payload| payload.len());
+    if bytes > MAX_PAYLOAD_BYTES {
+        let reason = format!("the payload has {bytes} bytes; at most {MAX_PAYLOAD_BYTES} are taken");
+        refuse(&Reject::new(Code::TooLarge, reason));
+    }
+    if [&user_id, &tenant_id, &client_id].into_iter().flatten().any(|text| text.len() > MAX_TEXT_BYTES) {
+        let reason = format!("user_id, tenant_id and client_id have at most {MAX_TEXT_BYTES} bytes");
+        refuse(&Reject::new(Code::TooLarge, reason));
+    }
     let mut event = NewEvent {
         id: id.map_or_else(clock::new_id, |id| uuid::Uuid::from_bytes(*id.as_bytes())),
         entity_type: entity_type.to_owned(),

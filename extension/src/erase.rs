@@ -21,12 +21,16 @@ fn erase(entity_type: &str, entity_id: &str) -> i64 {
     let table = enabled(entity_type);
     Spi::connect_mut(|client| {
         run_once(client, "select headwater.require_owner($1::oid::regclass)", &[table.relid.into()]);
+        // What others wrote of the entity until now is to be seen, and deleted.
+        run_once(client, "select headwater.require_read_committed()", &[]);
     });
     // From here on nobody else writes events of this entity; those who wait will find the marker.
     let row = lock_for_record(&table, entity_id).unwrap_or_else(|reject| refuse(&reject));
     let owner = row.map(|row| row.tenant);
     let of_entity = || [entity_type.into(), entity_id.into()];
     Spi::connect_mut(|client| {
+        // Those who are copying states have not seen the marker: what they wrote is deleted below.
+        run_once(client, "select headwater.lock_snapshots($1, true)", &[entity_type.into()]);
         run_once(
             client,
             "insert into headwater.erased (entity_type, entity_id, erased_by) values ($1, $2, headwater.caller())
@@ -36,7 +40,7 @@ fn erase(entity_type: &str, entity_id: &str) -> i64 {
     });
     if let Some(tenant) = owner.clone() {
         let entity = Entity { entity_type: entity_type.to_owned(), entity_id: entity_id.to_owned(), tenant };
-        delete_row(&table, &entity, session::caller()).unwrap_or_else(|reject| refuse(&reject));
+        delete_row(&table, &entity, session::eraser(table.relid)).unwrap_or_else(|reject| refuse(&reject));
     }
     Spi::connect_mut(|client| {
         let mut tenants = tenants(client, entity_type, entity_id);

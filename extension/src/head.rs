@@ -7,12 +7,12 @@ use headwater_model::rules::Rules;
 use headwater_model::upcast::{Shape, Upcasts};
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
+use pgrx::spi::{SpiClient, quote_literal};
 use serde_json::Value;
 
 use crate::custom::{self, Runner};
 use crate::jsonb::JsonB;
-use crate::spi::read_once;
+use crate::spi::{latest, read_once};
 
 /// An entity within a tenant: what locks, heads and folds belong to.
 #[allow(clippy::struct_field_names, reason = "the names that they have in SQL")]
@@ -68,8 +68,12 @@ pub(crate) fn heads(
 pub(crate) fn latest_position(client: &SpiClient<'_>, entity: &Entity) -> i64 {
     read_once(
         client,
-        "select coalesce(max(position), 0) from headwater.event
-         where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3",
+        // Retention leaves the greatest position that it drops in the snapshot.
+        "select greatest(
+           (select max(position) from headwater.event
+            where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3),
+           (select max(position) from headwater.snapshot
+            where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3))",
         &[entity.entity_type.as_str().into(), entity.entity_id.as_str().into(), entity.tenant.as_deref().into()],
     )
     .first()
@@ -78,11 +82,14 @@ pub(crate) fn latest_position(client: &SpiClient<'_>, entity: &Entity) -> i64 {
     .unwrap_or(0)
 }
 
-/// Whether an entity has an event with this id, in whatever tenant.
+/// Whether an entity has an event with this id, in whatever tenant, as of this moment.
 pub(crate) fn has_event(client: &SpiClient<'_>, entity_type: &str, entity_id: &str, id: uuid::Uuid) -> bool {
-    let sql = "select 1 from headwater.event where entity_type = $1 and entity_id = $2 and id = $3 limit 1";
-    let arguments = [entity_type.into(), entity_id.into(), crate::clock::pg_uuid(id).into()];
-    read_once(client, sql, &arguments).next().is_some()
+    let (entity_type, entity_id) = (quote_literal(entity_type), quote_literal(entity_id));
+    let sql = format!(
+        "select 'true'::jsonb from headwater.event
+         where entity_type = {entity_type} and entity_id = {entity_id} and id = '{id}' limit 1"
+    );
+    latest(client, &sql).is_some()
 }
 
 /// Who sent the event that has this place among those of its entity.
@@ -103,10 +110,13 @@ pub(crate) fn user_of(client: &SpiClient<'_>, entity: &Entity, (occurred_at, id)
     .and_then(|row| row.get(1).expect("a text"))
 }
 
-/// Whether an entity was erased.
+/// Whether an entity was erased, as of this moment.
 pub(crate) fn is_erased(client: &SpiClient<'_>, entity_type: &str, entity_id: &str) -> bool {
-    let sql = "select 1 from headwater.erased where entity_type = $1 and entity_id = $2";
-    read_once(client, sql, &[entity_type.into(), entity_id.into()]).next().is_some()
+    let (entity_type, entity_id) = (quote_literal(entity_type), quote_literal(entity_id));
+    let sql = format!(
+        "select 'true'::jsonb from headwater.erased where entity_type = {entity_type} and entity_id = {entity_id}"
+    );
+    latest(client, &sql).is_some()
 }
 
 /// What an entity's fold is made of, every state and payload in its present form.

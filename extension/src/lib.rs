@@ -9,7 +9,8 @@
 //! * `erase`, `retention`: what may change events
 //! * `openapi`: the HTTP API and the entities, for clients to be made of
 //! * `head`: where an entity's fold stands, and the fold, read from the event table
-//! * `custom`: the application's own merge functions
+//! * `custom`: the application's own merge functions; `put_off`: what those whose code runs in ingest may not do
+//! * `scan`: rows of users' tables, read without planning a statement
 //! * `table`: what there is to know of an enabled table; `render`: its rows as JSON, its keys as text
 //! * `jsonb`: JSON as Postgres stores it; `spi`, `settings`, `session`, `clock`, `raise`: what a backend needs to do all that
 
@@ -25,9 +26,11 @@ mod ingest;
 mod jsonb;
 mod materialize;
 mod openapi;
+mod put_off;
 mod raise;
 mod render;
 mod retention;
+mod scan;
 mod schema;
 mod session;
 mod settings;
@@ -45,6 +48,7 @@ pgrx::pg_module_magic!(name, version);
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     table::watch_for_changes();
+    put_off::watch();
 }
 
 /// What `cargo pgrx test` looks for.

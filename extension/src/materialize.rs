@@ -59,7 +59,7 @@ fn state_within(entity: Option<&str>, entity_id: Option<&str>, tenant_id: Option
     Spi::connect(|client| fold_until(client, &table, &entity, Until::Now)).map(JsonB)
 }
 
-/// The state right behind one event: what `headwater.compact` keeps.
+/// The state right behind one event, and the schema version of whose form it is: what `headwater.compact` keeps.
 #[pg_extern(sql = false)]
 fn fold_to(
     entity_type: Option<&str>,
@@ -67,12 +67,16 @@ fn fold_to(
     tenant_id: Option<String>,
     occurred_at: Option<TimestampWithTimeZone>,
     id: Option<Uuid>,
-) -> Option<JsonB> {
-    let ((entity_type, entity_id), (occurred_at, id)) = entity_type.zip(entity_id).zip(occurred_at.zip(id))?;
+) -> TableIterator<'static, (name!(state, Option<JsonB>), name!(schema_version, i32))> {
+    let Some(((entity_type, entity_id), (occurred_at, id))) = entity_type.zip(entity_id).zip(occurred_at.zip(id))
+    else {
+        return TableIterator::new(Vec::new());
+    };
     let table = enabled(entity_type);
     let entity = Entity { entity_type: entity_type.to_owned(), entity_id: entity_id.to_owned(), tenant: tenant_id };
     let order = (instant(occurred_at), uuid::Uuid::from_bytes(*id.as_bytes()));
-    Spi::connect(|client| fold_until(client, &table, &entity, Until::Event(order))).map(JsonB)
+    let state = Spi::connect(|client| fold_until(client, &table, &entity, Until::Event(order))).map(JsonB);
+    TableIterator::new(vec![(state, table.schema_version)])
 }
 
 /// An event's payload in the present form; as it is where its table is not enabled.

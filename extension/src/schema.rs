@@ -19,13 +19,9 @@ extension_sql_file!("../../sql/uuid_v7.sql", name = "uuid_v7", requires = ["call
 extension_sql_file!("../../sql/invalidate.sql", name = "invalidate", requires = ["uuid_v7"]);
 extension_sql_file!("../../sql/parse_rules.sql", name = "parse_rules", requires = ["invalidate"]);
 extension_sql_file!("../../sql/to_json.sql", name = "to_json", requires = ["parse_rules"]);
-extension_sql_file!("../../sql/state_expression.sql", name = "state_expression", requires = ["to_json"]);
-extension_sql_file!(
-    "../../sql/entity_id_expression.sql",
-    name = "entity_id_expression",
-    requires = ["state_expression"]
-);
-extension_sql_file!("../../sql/singular.sql", name = "singular", requires = ["entity_id_expression"]);
+extension_sql_file!("../../sql/require_read_committed.sql", name = "require_read_committed", requires = ["to_json"]);
+extension_sql_file!("../../sql/lock_snapshots.sql", name = "lock_snapshots", requires = ["require_read_committed"]);
+extension_sql_file!("../../sql/singular.sql", name = "singular", requires = ["lock_snapshots"]);
 extension_sql_file!("../../sql/require_owner.sql", name = "require_owner", requires = ["singular"]);
 extension_sql_file!("../../sql/require_capturable.sql", name = "require_capturable", requires = ["require_owner"]);
 extension_sql_file!("../../sql/members.sql", name = "members", requires = ["require_capturable"]);
@@ -44,9 +40,16 @@ extension_sql_file!("../../sql/attach_capture.sql", name = "attach_capture", req
 extension_sql_file!("../../sql/remember.sql", name = "remember", requires = ["attach_capture"]);
 extension_sql_file!("../../sql/release.sql", name = "release", requires = ["remember"]);
 extension_sql_file!("../../sql/grant_client.sql", name = "grant_client", requires = ["release"]);
-extension_sql_file!("../../sql/write_baselines.sql", name = "write_baselines", requires = ["grant_client"]);
+extension_sql_file!("../../sql/rows.sql", name = "rows", requires = ["grant_client"]);
+extension_sql_file!("../../sql/chunks.sql", name = "chunks", requires = ["rows"]);
+extension_sql_file!("../../sql/find_row.sql", name = "find_row", requires = ["chunks"]);
+extension_sql_file!("../../sql/greatest_key.sql", name = "greatest_key", requires = ["find_row"]);
+extension_sql_file!("../../sql/write_baselines.sql", name = "write_baselines", requires = ["greatest_key"]);
 extension_sql_file!("../../sql/state_within.sql", name = "state_within", requires = ["write_baselines"]);
-extension_sql_file!("../../sql/reconcile.sql", name = "reconcile", requires = ["state_within"]);
+extension_sql_file!("../../sql/differences.sql", name = "differences", requires = ["state_within"]);
+extension_sql_file!("../../sql/record_differences.sql", name = "record_differences", requires = ["differences"]);
+extension_sql_file!("../../sql/record_entities.sql", name = "record_entities", requires = ["record_differences"]);
+extension_sql_file!("../../sql/reconcile.sql", name = "reconcile", requires = ["record_entities"]);
 extension_sql_file!("../../sql/record_rows.sql", name = "record_rows", requires = ["reconcile"]);
 extension_sql_file!("../../sql/rename_fields.sql", name = "rename_fields", requires = ["record_rows"]);
 extension_sql_file!("../../sql/follow_columns.sql", name = "follow_columns", requires = ["rename_fields"]);

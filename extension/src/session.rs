@@ -61,38 +61,98 @@ pub(crate) fn role_open_to_caller(name: &str) -> Oid {
     }
 }
 
-/// Acting as another role until dropped: its privileges and row security count, and the session's own `search_path`
-/// finds what the application's triggers name.
+/// Who owns a table.
+#[expect(clippy::cast_ptr_alignment, reason = "a tuple's data is aligned")]
+fn owner(relid: Oid) -> Oid {
+    // SAFETY: a catalog look-up; the tuple is released.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::RELOID.cast_signed();
+        let tuple = pg_sys::SearchSysCache1(cache, relid.into());
+        if tuple.is_null() {
+            raise(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("the table with the OID {} is gone", relid.to_u32()),
+                "Try again: it was dropped at this moment.",
+            );
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}
+
+/// As whom a row is deleted for the caller, who owns the table or is a member of the role that does: a superuser as the
+/// owner, whose triggers are not to be trusted with more.
+pub(crate) fn eraser(relid: Oid) -> Oid {
+    let caller = caller();
+    // SAFETY: a catalog look-up.
+    if unsafe { pg_sys::superuser_arg(caller) } { owner(relid) } else { caller }
+}
+
+/// The role of [`DEFAULT_ROLE`], for functions that compute and leave nothing behind.
+pub(crate) fn default_role() -> Oid {
+    let name = CString::new(DEFAULT_ROLE).expect("no NUL");
+    // SAFETY: a catalog look-up by a string that outlives the call; an error where there is no such role.
+    unsafe { pg_sys::get_role_oid(name.as_ptr(), false) }
+}
+
+/// Acting as another role until dropped: its privileges and row security count.
 pub(crate) struct ActingAs {
     user: Oid,
     context: c_int,
     _settings: Settings,
 }
 
+/// Nothing that is done may outlive the operation: no temporary tables, no deferred triggers, no cursors that are held. What
+/// VACUUM and REINDEX do; else code of one role could wait for the moment at which another acts again.
+const RESTRICTED: u32 = pg_sys::SECURITY_RESTRICTED_OPERATION;
+
 impl ActingAs {
-    /// Begins to act as `role`, for the token that `claims` were read from.
+    /// Begins to act as `role`, for the token that `claims` were read from, to write rows: triggers may do what triggers
+    /// do, and the session's own `search_path` finds what they name.
     pub(crate) fn role(role: Oid, claims: Option<&str>) -> Self {
-        let mut settings = Settings::unchanged();
-        settings.set(c"search_path", &crate::settings::of_the_session(c"search_path"));
-        // The reason of a reject is read from the message, and must not depend on the server's language.
-        settings.set(c"lc_messages", "C");
-        if let Some(claims) = claims {
-            settings.set(c"request.jwt.claims", claims);
-        }
+        Self::begin(role, 0, settings_of_the_session(Settings::unchanged(), claims))
+    }
+
+    /// The same to call a function that does nothing but compute.
+    pub(crate) fn restricted(role: Oid, claims: Option<&str>) -> Self {
+        Self::begin(role, RESTRICTED, settings_of_the_session(Settings::passing(), claims))
+    }
+
+    /// Begins to act as the owner of a table, for a statement of ours that names it: to plan one runs code of the owner's,
+    /// as that in the expressions of its indexes. Row security does not hide rows from this owner, FORCE or not.
+    ///
+    /// The owner needs USAGE on the table's schema and what the statement does to the table.
+    pub(crate) fn owner_of(relid: Oid) -> Self {
+        Self::begin(owner(relid), RESTRICTED | pg_sys::SECURITY_NOFORCE_RLS, Settings::passing())
+    }
+
+    fn begin(role: Oid, flags: u32, settings: Settings) -> Self {
         let (mut user, mut context) = (Oid::INVALID, 0);
+        let flags = (flags | pg_sys::SECURITY_LOCAL_USERID_CHANGE).cast_signed();
         // SAFETY: sets back in `drop`; an aborted subtransaction sets back too (AbortSubTransaction). The flag forbids
         // SET ROLE meanwhile, as in a security definer function.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
-            pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed());
+            pg_sys::SetUserIdAndSecContext(role, context | flags);
         }
         Self { user, context, _settings: settings }
     }
 }
 
+fn settings_of_the_session(mut settings: Settings, claims: Option<&str>) -> Settings {
+    settings.set(c"search_path", &crate::settings::of_the_session(c"search_path"));
+    // The reason of a reject is read from the message, and must not depend on the server's language.
+    settings.set(c"lc_messages", "C");
+    if let Some(claims) = claims {
+        settings.set(c"request.jwt.claims", claims);
+    }
+    settings
+}
+
 impl Drop for ActingAs {
     fn drop(&mut self) {
-        // SAFETY: what `role` found.
+        // SAFETY: what `begin` found.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
     }
 }

@@ -16,12 +16,21 @@ const RENDERING: [(&CStr, &CStr); 5] = [
 /// Settings that go back to what they were when this is dropped.
 pub(crate) struct Settings {
     nest_level: Option<c_int>,
+    /// What others set meanwhile passes too.
+    all_pass: bool,
 }
 
 impl Settings {
     /// The session's settings, nothing changed yet.
     pub(crate) fn unchanged() -> Self {
-        Self { nest_level: None }
+        Self { nest_level: None, all_pass: false }
+    }
+
+    /// The session's settings, none of which changes for good until this is dropped: whatever functions of others set
+    /// meanwhile, as a `search_path` for whoever comes next, is gone afterwards.
+    pub(crate) fn passing() -> Self {
+        // SAFETY: ended in `drop`, or by the transaction's abort.
+        Self { nest_level: Some(unsafe { pg_sys::NewGUCNestLevel() }), all_pass: true }
     }
 
     /// The pinned settings for rendering values; costs nothing where the session has them already.
@@ -63,7 +72,7 @@ impl Drop for Settings {
     fn drop(&mut self) {
         if let Some(nest_level) = self.nest_level {
             // SAFETY: the level that this value began; those above it have ended, for scopes nest.
-            unsafe { pg_sys::AtEOXact_GUC(true, nest_level) };
+            unsafe { pg_sys::AtEOXact_GUC(!self.all_pass, nest_level) };
         }
     }
 }

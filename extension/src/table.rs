@@ -80,14 +80,10 @@ impl Table {
 
     /// Calls `each` with the entity id and the state of every row of the last statement, which selected `selected`.
     pub(crate) fn for_each_selected(&self, client: &SpiClient<'_>, mut each: impl FnMut(String, State)) {
-        let numbers: Vec<_> = self.rendered().map(|column| column.number).collect();
         let (mut writer, mut entity_id) = (Writer::default(), Vec::new());
-        let _settings = self.renderer.depends_on_settings.then(Settings::for_rendering);
-        for_each_row(client, |values, nulls| {
-            // SAFETY: the columns are of the types that the catalog names.
-            let row = unsafe { Row::selected(values, nulls, &numbers) };
-            self.renderer.entity_id(&row, &mut entity_id);
-            let state = self.renderer.state(&row, &mut writer);
+        self.for_each_row(client, |row, renderer| {
+            renderer.entity_id(row, &mut entity_id);
+            let state = renderer.state(row, &mut writer);
             // SAFETY: the writer's jsonb.
             let state = unsafe { JsonB::from_datum(pg_sys::Datum::from(state.as_ptr()), false) };
             let state = state.and_then(|state| object(state.0)).expect("a state is an object");
@@ -95,10 +91,20 @@ impl Table {
         });
     }
 
-    /// The shared columns, and those of the key.
+    /// Calls `each` with every row of the last statement, which selected `selected`.
+    pub(crate) fn for_each_row(&self, client: &SpiClient<'_>, mut each: impl FnMut(&Row<'_>, &RowRenderer)) {
+        let numbers: Vec<_> = self.rendered().map(|column| column.number).collect();
+        let _settings = self.renderer.depends_on_settings.then(Settings::for_rendering);
+        for_each_row(client, |values, nulls| {
+            // SAFETY: the columns are of the types that the catalog names.
+            each(&unsafe { Row::selected(values, nulls, &numbers) }, &self.renderer);
+        });
+    }
+
+    /// The shared columns, and those of key and tenant.
     fn rendered(&self) -> impl Iterator<Item = &Column> {
         let is_shared = |key: &&Column| self.columns.iter().any(|column| column.number == key.number);
-        self.columns.iter().chain(self.key.iter().filter(move |key| !is_shared(key)))
+        self.columns.iter().chain(self.key.iter().chain(&self.tenant).filter(move |key| !is_shared(key)))
     }
 
     /// The shared columns of the row called `alias`, as jsonb.
@@ -187,7 +193,7 @@ pub(crate) fn of_entity(entity_type: &str) -> Option<Rc<Table>> {
 }
 
 /// Reads an entity's registry entry, and the columns of its table or of the partition `member`.
-fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
+pub(crate) fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
     Spi::connect(|client| {
         // A disabled table's triggers go in the same transaction; those that still fire are in it.
         let entry = latest(

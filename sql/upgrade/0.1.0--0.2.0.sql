@@ -17,6 +17,9 @@ alter table headwater.snapshot
 -- file: backfill_progress
 drop function headwater.history(text, text, timestamptz, int);
 drop function headwater.check();
+drop function headwater.lock_briefly(regclass);
+drop function headwater.state_expression(regclass, text[], text);
+drop function headwater.entity_id_expression(regclass, text[], text);
 
 -- functions
 

@@ -21,17 +21,6 @@ pub(super) fn of_old_rows(table: &Table, data: &pg_sys::TriggerData) {
     });
 }
 
-/// From the table itself, before a TRUNCATE. A TRUNCATE fires for each partition, so every table looks at its own rows.
-pub(super) fn of_table(table: &Table) {
-    if table.backfilled {
-        return;
-    }
-    let _settings = Settings::for_rendering();
-    Spi::connect_mut(|client| {
-        table.statement("baseline_truncate", || from(table, &format!("only {} o", table.name))).run(client, &[]);
-    });
-}
-
 /// From one row.
 pub(super) fn of_row(table: &Table, row: &Row<'_>) {
     if table.backfilled {

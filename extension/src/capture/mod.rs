@@ -16,9 +16,12 @@ pub(crate) mod own_write;
 mod rows;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hasher};
 
 use headwater_model::clock::Micros;
+use headwater_model::event::MAX_TEXT_BYTES;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
@@ -30,7 +33,7 @@ use crate::raise::raise;
 use crate::render::{Row, Writer};
 use crate::settings::{self, Settings};
 use crate::table::{self, Table};
-use nesting::Earlier;
+use nesting::{Ended, Fingerprint, Verdict};
 use own_write::Operation;
 use rows::{TransitionTable, Tuple};
 
@@ -95,10 +98,10 @@ fn capture(data: &pg_sys::TriggerData) {
     if before && event != pg_sys::TRIGGER_EVENT_TRUNCATE {
         nesting::begin(depth, relid, entity_type);
     } else if !for_row {
-        let earlier = if before { None } else { nesting::end(depth, relid) };
+        let ended = if before { Ended::default() } else { nesting::end(depth, relid) };
         let fired = Fired { data, table: table::of_trigger(relid, entity_type), depth };
-        fired.statement(event, earlier);
-    } else if !nesting::is_open(depth, relid) {
+        fired.statement(event, ended);
+    } else if !nesting::is_open(depth, entity_type) {
         let fired = Fired { data, table: table::of_trigger(relid, entity_type), depth };
         fired.row(event);
     }
@@ -113,14 +116,14 @@ struct Fired<'d> {
 
 impl Fired<'_> {
     /// The transition tables hold what changed; before a TRUNCATE, the table itself does.
-    fn statement(self, event: u32, earlier: Option<Earlier>) {
+    fn statement(self, event: u32, ended: Ended) {
         let table = &*self.table;
         let _settings = table.renderer.depends_on_settings.then(Settings::for_rendering);
         match event {
             pg_sys::TRIGGER_EVENT_INSERT => {
                 let own = own_write::take(table.relid, Operation::Insert);
                 let mut new = self.transition(self.data.tg_newtable);
-                let mut record = Record::new(table, self.depth, own, earlier);
+                let mut record = Record::new(table, self.depth, own, ended);
                 while let Some(row) = new.next() {
                     record.created(&row);
                 }
@@ -134,8 +137,12 @@ impl Fired<'_> {
                     baseline::of_old_rows(table, self.data);
                 }
                 let mut new = self.transition(self.data.tg_newtable);
-                let mut record = Record::new(table, self.depth, own, earlier);
+                let mut record = Record::new(table, self.depth, own, ended);
                 let mut moved = 0_u64;
+                if old.len() != new.len() {
+                    // A row that went to another partition, where a trigger swallowed it: nothing says which it was.
+                    record.unpaired(&mut old, &mut new);
+                }
                 // Both hold the rows in the same order.
                 while let (Some(old), Some(new)) = (old.next(), new.next()) {
                     if table.renderer.same_entity(&old, &new) {
@@ -164,7 +171,7 @@ impl Fired<'_> {
                 if old.len() > 0 {
                     baseline::of_old_rows(table, self.data);
                 }
-                let mut record = Record::new(table, self.depth, own, earlier);
+                let mut record = Record::new(table, self.depth, own, ended);
                 while let Some(row) = old.next() {
                     record.deleted(&row);
                 }
@@ -172,9 +179,10 @@ impl Fired<'_> {
                 old.close();
             }
             _ => {
-                baseline::of_table(table);
-                let mut record = Record::new(table, self.depth, None, earlier);
                 // SAFETY: a TRUNCATE holds the table's strongest lock.
+                unsafe { rows::for_each(self.data.tg_relation, |row| baseline::of_row(table, row)) };
+                let mut record = Record::new(table, self.depth, None, ended);
+                // SAFETY: as above.
                 unsafe { rows::for_each(self.data.tg_relation, |row| record.deleted(row)) };
                 record.end();
             }
@@ -191,7 +199,7 @@ impl Fired<'_> {
         if event != pg_sys::TRIGGER_EVENT_INSERT {
             baseline::of_row(table, &first.row());
         }
-        let mut record = Record::new(table, self.depth, None, None);
+        let mut record = Record::new(table, self.depth, None, Ended::default());
         match event {
             pg_sys::TRIGGER_EVENT_INSERT => record.created(&first.row()),
             pg_sys::TRIGGER_EVENT_DELETE => record.deleted(&first.row()),
@@ -222,7 +230,9 @@ struct Record<'t> {
     /// The entity whose change is ingest's own.
     own: Option<String>,
     now: Micros,
-    earlier: Option<Earlier>,
+    ended: Ended,
+    /// Entities whose changes within the statement do not show their order.
+    to_look_at: Vec<String>,
     /// A statement on the same entity is around this one.
     within_another: bool,
     clock_is_behind: bool,
@@ -240,7 +250,7 @@ struct Record<'t> {
 }
 
 impl<'t> Record<'t> {
-    fn new(table: &'t Table, depth: i32, own: Option<String>, earlier: Option<Earlier>) -> Self {
+    fn new(table: &'t Table, depth: i32, own: Option<String>, ended: Ended) -> Self {
         let within_another = nesting::keep_instants(depth, &table.entity_type);
         let now = clock::now();
         // SAFETY: deleted at `end`; before that by its parent, if an error comes first.
@@ -258,7 +268,8 @@ impl<'t> Record<'t> {
             depth,
             own,
             now,
-            earlier,
+            ended,
+            to_look_at: Vec::new(),
             within_another,
             clock_is_behind: clock::is_behind(now),
             user: acting_user(),
@@ -277,7 +288,7 @@ impl<'t> Record<'t> {
     fn created(&mut self, row: &Row<'_>) {
         let user = || self.table.user.as_ref().and_then(|column| row.text(column));
         let user = self.user.as_ref().map(|user| user.clone().into_bytes()).or_else(user);
-        self.add(Kind::Created, row, user.as_deref(), |table, writer| {
+        self.add(Kind::Created, None, Some(row), user.as_deref(), |table, writer| {
             table.renderer.state(row, writer);
         });
     }
@@ -285,38 +296,85 @@ impl<'t> Record<'t> {
     /// A row that had another key or tenant.
     fn moved_to(&mut self, row: &Row<'_>) {
         let user = self.user.clone();
-        self.add(Kind::Created, row, user.as_deref().map(str::as_bytes), |table, writer| {
+        self.add(Kind::Created, None, Some(row), user.as_deref().map(str::as_bytes), |table, writer| {
             table.renderer.state(row, writer);
         });
     }
 
     fn updated(&mut self, old: &Row<'_>, new: &Row<'_>) {
         let user = self.user.clone();
-        self.add(Kind::Updated, new, user.as_deref().map(str::as_bytes), |table, writer| {
+        self.add(Kind::Updated, Some(old), Some(new), user.as_deref().map(str::as_bytes), |table, writer| {
             table.renderer.changes(old, new, writer);
         });
     }
 
     fn deleted(&mut self, row: &Row<'_>) {
         let user = self.user.clone();
-        self.add(Kind::Deleted, row, user.as_deref().map(str::as_bytes), |table, writer| {
+        self.add(Kind::Deleted, Some(row), None, user.as_deref().map(str::as_bytes), |table, writer| {
             table.renderer.key(row, writer);
         });
     }
 
-    fn add(&mut self, kind: Kind, row: &Row<'_>, user: Option<&[u8]>, payload: impl FnOnce(&Table, &mut Writer)) {
+    /// Rows before and after, of which some went without coming again: told apart by whose they are. Reads both to the end.
+    fn unpaired(&mut self, old: &mut TransitionTable, new: &mut TransitionTable) {
+        let renderer = &self.table.renderer;
+        let entity = |row: &Row<'_>| {
+            let mut entity_id = Vec::new();
+            renderer.entity_id(row, &mut entity_id);
+            (entity_id, renderer.tenant(row))
+        };
+        let (mut before, mut after) = (HashSet::new(), HashSet::new());
+        while let Some(row) = old.next() {
+            before.insert(entity(&row));
+        }
+        while let Some(row) = new.next() {
+            after.insert(entity(&row));
+        }
+        old.rewind();
+        while let Some(row) = old.next() {
+            if !after.contains(&entity(&row)) {
+                self.deleted(&row);
+            }
+        }
+        new.rewind();
+        while let Some(row) = new.next() {
+            if before.contains(&entity(&row)) {
+                let user = self.user.clone();
+                // What it was is not at hand: all of it counts as changed.
+                self.add(Kind::Updated, Some(&row), Some(&row), user.as_deref().map(str::as_bytes), |table, writer| {
+                    table.renderer.state(&row, writer);
+                });
+            } else {
+                self.moved_to(&row);
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        kind: Kind,
+        old: Option<&Row<'_>>,
+        new: Option<&Row<'_>>,
+        user: Option<&[u8]>,
+        payload: impl FnOnce(&Table, &mut Writer),
+    ) {
         let table = self.table;
+        let Some(row) = new.or(old) else { return };
         // SAFETY: set back below; an error sets back too.
         unsafe { pg_sys::MemoryContextSwitchTo(self.memory) };
         table.renderer.entity_id(row, &mut self.entity_id);
         if self.own.as_ref().is_none_or(|own| own.as_bytes() != self.entity_id) {
             let tenant = table.renderer.tenant(row);
             payload(table, &mut self.writer);
-            let occurred_at = self.instant(tenant.as_deref());
+            let occurred_at = self.instant(tenant.as_deref(), old, new);
+            if self.within_another {
+                let (found, left) = (fingerprint(table, old), fingerprint(table, new));
+                nesting::changed(self.depth, &table.entity_type, &self.entity_id, found, left);
+            }
             // SAFETY: the appender's own memory is a child of the statement's.
             unsafe { pg_sys::MemoryContextSwitchTo(self.outer_memory) };
-            if self.within_another {
-                nesting::changed(self.depth, &table.entity_type, &self.entity_id);
+            if self.ended.another_follows {
+                nesting::changed_beside(self.depth, table.relid, &self.entity_id);
             }
             let event_type = match kind {
                 Kind::Created => &self.created,
@@ -346,11 +404,19 @@ impl<'t> Record<'t> {
         }
     }
 
-    /// When the change of the row at hand happened: now, but below what changed it within this statement, and above
-    /// all that stands in its history.
-    fn instant(&self, tenant: Option<&[u8]>) -> Micros {
-        if let Some(instant) = self.earlier.as_ref().and_then(|earlier| earlier.of(&self.entity_id)) {
-            return instant;
+    /// When the change of the row at hand happened: now, but below what changed it within this statement behind it, and
+    /// above all that stands in its history.
+    fn instant(&mut self, tenant: Option<&[u8]>, old: Option<&Row<'_>>, new: Option<&Row<'_>>) -> Micros {
+        if !self.ended.earlier.is_empty() {
+            let table = self.table;
+            let fingerprints = || (fingerprint(table, old), fingerprint(table, new));
+            let verdict = self.ended.earlier.judge(&self.entity_id, fingerprints);
+            if let Verdict::Look(_) = verdict {
+                self.to_look_at.push(String::from_utf8_lossy(&self.entity_id).into_owned());
+            }
+            if let Verdict::At(instant) | Verdict::Look(Some(instant)) = verdict {
+                return instant;
+            }
         }
         if !self.clock_is_behind {
             return self.now;
@@ -368,7 +434,30 @@ impl<'t> Record<'t> {
         WRITER.set(Some(self.writer));
         // SAFETY: made in `new`.
         unsafe { pg_sys::MemoryContextDelete(self.memory) };
+        if !self.to_look_at.is_empty() {
+            look_at(self.table, self.to_look_at);
+        }
     }
+}
+
+/// What a row is, told from what else it could be.
+fn fingerprint(table: &Table, row: Option<&Row<'_>>) -> Fingerprint {
+    let mut writer = Writer::default();
+    row.map(|row| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(table.renderer.state(row, &mut writer));
+        hasher.finish()
+    })
+}
+
+/// Records where the rows of these entities, which this transaction has locked, are not what was recorded of them.
+fn look_at(table: &Table, entity_ids: Vec<String>) {
+    Spi::connect_mut(|client| {
+        let sql = "select headwater.record_entities($1, $2)";
+        let statement = table.statement("record_entities", || sql.to_owned());
+        let recorded = statement.run(client, &[table.entity_type.as_str().into(), entity_ids.into()]).first().get_one();
+        RECORDED.set(RECORDED.get() + recorded.expect("a count").unwrap_or(0));
+    });
 }
 
 /// What happened to a row.
@@ -383,5 +472,7 @@ enum Kind {
 fn acting_user() -> Option<String> {
     let claims = settings::current(c"request.jwt.claims").map(CStr::to_string_lossy)?;
     let claims: serde_json::Value = serde_json::from_str(&claims).ok()?;
-    claims.get("sub")?.as_str().map(str::to_owned)
+    // What no text of Postgres' can hold, or no event may, is nobody.
+    let user = claims.get("sub")?.as_str().filter(|user| user.len() <= MAX_TEXT_BYTES && !user.contains('\0'))?;
+    Some(user.to_owned())
 }

@@ -178,9 +178,8 @@ fn lock<'e>(
     let mut rows = row::lock(&table, first.tenant.as_deref(), &ids, role, claims)?;
     Spi::connect_mut(|client| {
         let heads = head::heads(client, &first.entity_type, first.tenant.as_deref(), &ids);
-        if let Some((_, id)) = heads.iter().zip(&ids).find(|(head, _)| head.erased) {
-            let reason = format!("{} {id} was erased; nothing is taken for it any more", first.entity_type);
-            return Err(Reject::new(Code::Erased, reason));
+        if heads.iter().any(|head| head.erased) {
+            return Err(erased());
         }
         let touched: Vec<_> = group
             .iter()
@@ -221,6 +220,11 @@ fn baselines(client: &mut SpiClient<'_>, touched: &[Touched<'_>]) {
             );
         }
     }
+}
+
+/// The entity was erased.
+pub(super) fn erased() -> Reject {
+    Reject::new(Code::Erased, "it was erased; nothing is taken for it any more")
 }
 
 /// What happened before the horizon has been folded into snapshots, and cannot be folded otherwise any more.

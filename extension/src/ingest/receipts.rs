@@ -98,7 +98,37 @@ impl Receipts {
         Reserved { judged, new: unjudged, twins }
     }
 
-    /// Writes the rejects into their receipts and among the dead letters.
+    /// Of an entity that was erased nothing is kept: whatever an event of it was refused for, it is refused as erased, for a
+    /// reason that does not quote it.
+    pub(super) fn forget_erased(judged: &mut [Judged]) {
+        let refused = judged.iter().enumerate().filter(|(_, judged)| judged.rejected.is_some());
+        let refused = refused.filter_map(|(place, judged)| Some((place, &judged.arrived.as_ref()?.event)));
+        let (places, entities): (Vec<_>, Vec<_>) =
+            refused.map(|(place, event)| (place, (event.entity_type.clone(), event.entity_id.clone()))).unzip();
+        if places.is_empty() {
+            return;
+        }
+        let (types, ids): (Vec<_>, Vec<_>) = entities.into_iter().unzip();
+        let erased: Vec<i64> = Spi::connect_mut(|client| {
+            // Who erases from here on waits, and deletes what is written now.
+            let lock = "select headwater.lock_snapshots(t, false) from (select distinct t from unnest($1::text[]) t order by t) t";
+            run_once(client, lock, &[types.clone().into()]);
+            run_once(
+                client,
+                "select u.place from unnest($1::text[], $2::text[]) with ordinality u (entity_type, entity_id, place)
+                 join headwater.erased x using (entity_type, entity_id)",
+                &[types.into(), ids.into()],
+            )
+            .map(|row| row.get(1).expect("a bigint").expect("places are not null"))
+            .collect()
+        });
+        for place in erased {
+            let place = usize::try_from(place - 1).expect("places count from one");
+            judged[places[place]].rejected = Some(Rejection::of(super::apply::erased()).to_json());
+        }
+    }
+
+    /// Writes the rejects into their receipts and among the dead letters, but for those of erased entities.
     pub(super) fn settle(judged: &[Judged], claims: &str) {
         let rejected: Vec<_> =
             judged.iter().filter_map(|judged| judged.rejected.as_ref().zip(judged.arrived.as_ref())).collect();
@@ -131,11 +161,13 @@ impl Receipts {
                     rejected.iter().map(|(_, one)| one.event.entity_id.clone()).collect::<Vec<_>>().into(),
                 ],
             );
+            // To try it again is of no use, and its payload is to be forgotten.
             run_once(
                 client,
                 "insert into headwater.rejected_event (id, tenant_id, code, reason, event, claims)
                  select u.id, u.tenant_id, u.code, u.reason, u.event::jsonb, $6::jsonb
                  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) u (id, tenant_id, code, reason, event)
+                 where u.code <> 'erased'
                  on conflict do nothing",
                 &[ids.into(), tenants.into(), codes.into(), reasons.into(), events.into(), claims.into()],
             );

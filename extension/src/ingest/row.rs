@@ -79,14 +79,20 @@ pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<O
             same_key = same_key(table),
         )
     };
-    let found = Spi::connect_mut(|client| {
-        let statement = table.statement("lock_for_record", sql);
-        statement.run(client, &keys.arguments()).next().map(|row| Owned { tenant: row.get(1).expect("a text") })
-    });
-    if found.is_none() {
-        lock_names(table, &ids);
+    let look = || {
+        Spi::connect_mut(|client| {
+            let _acting = ActingAs::owner_of(table.relid);
+            let statement = table.statement("lock_for_record", sql);
+            statement.run(client, &keys.arguments()).next().map(|row| Owned { tenant: row.get(1).expect("a text") })
+        })
+    };
+    if let Some(found) = look() {
+        return Ok(Some(found));
     }
-    Ok(found)
+    lock_names(table, &ids);
+    // Somebody may be inserting it: then it is there when they are done.
+    unseen::wait_for_inserts(table, &keys, session::caller(), None);
+    Ok(look())
 }
 
 /// Deletes a row that is there. Capture passes over it; what it sets off is captured.
@@ -160,6 +166,7 @@ impl Keys {
     /// Locks these rows as nobody in particular, and returns their ids.
     fn lock_whoever_sees_them(&self, table: &Table, tenant: Option<&str>) -> Vec<String> {
         let sql = || format!("{} order by 1 for update of t", of_tenant(table, &table.entity_id("t")));
+        let _acting = ActingAs::owner_of(table.relid);
         Spi::connect_mut(|client| {
             let mut arguments = self.arguments();
             arguments.push(tenant.into());

@@ -5,10 +5,13 @@ use pgrx::prelude::*;
 mod capture;
 mod ddl;
 mod edges;
+mod forgotten;
 mod history;
 mod hostile;
+mod order;
 mod retention;
 mod roles;
+mod trust;
 
 #[pg_schema]
 mod tests {
