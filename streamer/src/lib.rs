@@ -3,6 +3,7 @@
 //! Data flows one way, `source → decode → log → events → fanout → http`; `ingest` is the only way back.
 //!
 //! * [`source`]: the replication connection and its slot
+//! * [`slot_health`]: how that slot stands
 //! * [`decode`]: pgoutput bytes → messages; pure
 //! * [`log`]: the newest transactions in memory, each change framed once for all clients
 //! * [`watermark`]: up to which position nothing can appear any more
@@ -37,6 +38,7 @@ pub mod registry;
 pub mod run;
 pub mod seam;
 pub mod shape;
+pub mod slot_health;
 pub mod source;
 pub mod tail;
 pub mod vitals;

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::shape::{self, Shapes};
 use crate::vitals::Vitals;
+use crate::slot_health::SlotWatch;
 use crate::{source, watermark};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         Arc::new(Shapes::new(Arc::clone(&log), database.clone(), true, shape_settings(&config), shutdown.clone()));
     let events = Arc::new(events);
     let fanout = Fanout::start(&events, config.write_timeout, &shutdown)?;
+    let slot = Arc::new(SlotWatch::new(config.slot()));
     let app = App {
         shapes: Arc::clone(&shapes),
         shape_secret: config.shape_secret().map(|secret| Arc::new(Secret::new(&secret))),
@@ -63,6 +65,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         guard: Arc::new(guard),
         log: Arc::clone(&log),
         events,
+        slot: Arc::clone(&slot),
         ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
         database: database.clone(),
         max_body_bytes: as_usize(config.max_body_bytes),
@@ -102,12 +105,16 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     }
     let server = tokio::spawn(http::serve(listener, router, http_limits, tls, fanout, shutdown.clone()));
     let router = tokio::spawn(async move { shapes.run().await });
-    let watermark = tokio::spawn(watermark::run(database, Arc::clone(&log), rounds, shutdown.clone()));
-    let settings = source::Settings { database: postgres, slot: config.slot(), application_name: config.slot() };
+    let watermark = tokio::spawn(watermark::run(database.clone(), Arc::clone(&log), rounds, shutdown.clone()));
+    let slot_health = {
+        let (slot, database, shutdown) = (Arc::clone(&slot), database.clone(), shutdown.clone());
+        tokio::spawn(async move { slot.run(database, shutdown).await })
+    };
+    let settings = source::Settings { database: postgres, slot, application_name: config.slot() };
     let ended = source::run(settings, log, registry, shutdown.clone()).await;
 
     shutdown.cancel();
-    for task in [server, watermark, router] {
+    for task in [server, watermark, router, slot_health] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a part of the streamer panicked");
         }

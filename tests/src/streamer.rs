@@ -148,6 +148,18 @@ impl Streamer {
         answer.json()
     }
 
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
+    }
+
+    /// The most memory that it has ever taken, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     fn log(&self) -> PathBuf {
         self.scratch.path().join("streamer.log")
     }

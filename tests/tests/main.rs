@@ -24,6 +24,7 @@ mod poll;
 mod retention;
 mod shape;
 mod slow_readers;
+mod slot;
 mod stack;
 mod startup;
 mod stream;

@@ -40,6 +40,7 @@ pub(super) async fn get(State(app): State<App>) -> impl IntoResponse {
             "wal_status": slot.wal_status,
             "retained_bytes": slot.retained_bytes,
             "safe_bytes": slot.safe_bytes,
+            "remade": app.slot.remade(),
         })),
         "ring": { "start": tip.start.to_string(), "bytes": tip.bytes },
         "watermark": tip.watermark.map(|watermark| watermark.position.0),

@@ -37,6 +37,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::shape::Shapes;
 use crate::vitals::Vitals;
+use crate::slot_health::SlotWatch;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header, request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -65,6 +66,8 @@ pub struct App {
     pub guard: Arc<Guard>,
     /// For `/health`.
     pub log: Arc<Log>,
+    /// The same.
+    pub slot: Arc<SlotWatch>,
     /// For readers.
     pub events: Arc<Events>,
     /// For writers.

@@ -31,7 +31,8 @@ const EVENTS_PER_READ: usize = 4096;
 /// The same for transactions that a shape's reader looks at.
 const TRANSACTIONS_PER_READ: usize = 16_384;
 
-/// Idle readers are woken when the ring's start has moved by this part of its length, so that they keep their place.
+/// Idle readers are woken when the head has moved by this part of the ring's length, so that they keep their place:
+/// whoever has read up to the head once stays this far in front of the ring's start.
 const REFRESH_PART: u64 = 4;
 
 /// How the feed from Postgres stands.
@@ -150,7 +151,7 @@ pub struct Log {
 struct State {
     epoch: Option<Epoch>,
     ring: Ring,
-    woken_at_start: Lsn,
+    woken_at_head: Lsn,
 }
 
 impl Log {
@@ -159,9 +160,9 @@ impl Log {
         let ring = Ring::new(limits, Lsn(0));
         Self {
             limits,
-            state: RwLock::new(State { epoch: None, ring, woken_at_start: Lsn(0) }),
             transactions: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            state: RwLock::new(State { epoch: None, ring, woken_at_head: Lsn(0) }),
             arrivals: watch::Sender::new(0),
             row_arrivals: watch::Sender::new(0),
             head: watch::Sender::new(Lsn(0)),
@@ -176,6 +177,11 @@ impl Log {
         self.limits
     }
 
+    /// Keeps less WAL than was asked for, as long as Postgres would not keep more for us.
+    pub fn limit_wal(&self, bytes: u64) {
+        self.write().ring.limit_wal(bytes.min(self.limits.wal_bytes));
+    }
+
     /// A source has connected: the slot of history `epoch` goes on from `confirmed`. Answers where to start.
     ///
     /// What the ring has is kept if the slot can go on behind it; else everything starts anew at `confirmed`, and
@@ -185,8 +191,8 @@ impl Log {
         let continues = state.epoch == Some(epoch) && confirmed <= state.ring.head() && state.ring.head() > Lsn(0);
         if !continues {
             let watermark = state.ring.watermark().filter(|_| state.epoch == Some(epoch));
-            state.ring = Ring::new(self.limits, confirmed);
-            state.woken_at_start = confirmed;
+            state.ring = Ring::new(state.ring.limits(), confirmed);
+            state.woken_at_head = confirmed;
             if let Some(watermark) = watermark {
                 state.ring.set_watermark(watermark);
             }
@@ -214,10 +220,10 @@ impl Log {
             state.ring.append(transaction);
         }
         state.ring.advance(head);
-        let (head, start) = (state.ring.head(), state.ring.start());
-        let moved_far = start.0 - state.woken_at_start.0 > self.limits.wal_bytes / REFRESH_PART;
+        let head = state.ring.head();
+        let moved_far = head.0 - state.woken_at_head.0 > state.ring.limits().wal_bytes / REFRESH_PART;
         if arrived || moved_far {
-            state.woken_at_start = start;
+            state.woken_at_head = head;
         }
         drop(state);
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);

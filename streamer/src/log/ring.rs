@@ -81,6 +81,15 @@ impl Ring {
         }
     }
 
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(super) fn limit_wal(&mut self, bytes: u64) {
+        self.limits.wal_bytes = bytes;
+        self.advance(self.head);
+    }
+
     pub(super) fn start(&self) -> Lsn {
         self.start
     }

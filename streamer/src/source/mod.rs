@@ -13,8 +13,11 @@ use crate::decode::{self, decode};
 use crate::error::Error;
 use crate::log::{Assembler, Feed, Log, Transaction};
 use crate::registry::Registry;
+use crate::slot_health::SlotWatch;
 use headwater_model::cursor::Lsn;
 use status::Status;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,6 +28,15 @@ use wire::Connection;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Of `max_slot_wal_keep_size`, the ring takes this part. The slot holds up to two rings (a new `restart_lsn` is noted
+/// down only when the last one noted has been confirmed), and what the longest open transaction and the time between
+/// two running-xacts records (15 s) need.
+const KEPT_PART: u64 = 4;
+
+/// How often we show a sign of life while the registry is read, when nothing is read from Postgres: well below a
+/// `wal_sender_timeout` of a few seconds.
+const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// We ask for an answer every ten seconds; silence for this long means that nobody is there. Generous, because a
 /// walsender that decodes a huge transaction answers late.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -34,8 +46,8 @@ const SILENCE: Duration = Duration::from_mins(2);
 pub struct Settings {
     /// Where Postgres is.
     pub database: Target,
-    /// Name of the slot; letters, digits and underscores only.
-    pub slot: String,
+    /// The slot: letters, digits and underscores only.
+    pub slot: Arc<SlotWatch>,
     /// How we appear in `pg_stat_replication`.
     pub application_name: String,
 }
@@ -47,16 +59,16 @@ pub async fn run(
     registry: Arc<Registry>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let mut follower = Follower { settings, log, registry, streamed: false, remake_slot: false };
+    let mut follower = Follower { settings, log, registry, streamed: false, remake_slot: None, cut_to: None };
     let mut pause = FIRST_PAUSE;
     loop {
         let before = Instant::now();
         let opened = tokio::select! {
-            opened = follower.open() => opened,
+            opened = follower.open(&shutdown) => opened,
             () = shutdown.cancelled() => return Ok(()),
         };
         let ended = match opened {
-            Ok(stream) => stream.follow(&shutdown).await,
+            Ok(stream) => stream.follow().await,
             Err(error) => Err(error),
         };
         let error = match ended {
@@ -71,13 +83,26 @@ pub async fn run(
         if streaming || before.elapsed() > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
-        follower.remake_slot |= matches!(error, Error::SlotLost(_));
-        tracing::warn!(%error, retry_ms = pause.as_millis(), "no stream from Postgres; trying again");
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        if let Error::SlotLost(reason) = &error {
+            follower.remake_slot = Some(reason.to_string());
+        }
+        let wait = jittered(pause);
+        tracing::warn!(%error, retry_ms = wait.as_millis(), "no stream from Postgres; trying again");
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+            () = sleep(wait) => pause = LONGEST_PAUSE.min(pause * 2),
         }
     }
+}
+
+/// Half of it to all of it: replicas that lost the same Postgres do not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    // The standard library's source of chance: enough to spread a few processes.
+    let chance = RandomState::new().build_hasher().finish() % 512;
+    pause / 1024 * (512 + u32::try_from(chance).unwrap_or(0))
 }
 
 struct Follower {
@@ -86,25 +111,43 @@ struct Follower {
     registry: Arc<Registry>,
     /// Whether it ever worked: then what is wrong now may be mended while we run.
     streamed: bool,
-    remake_slot: bool,
+    /// Why the slot cannot go on.
+    remake_slot: Option<String>,
+    /// How far the ring was cut to what Postgres keeps: told once.
+    cut_to: Option<u64>,
 }
 
 impl Follower {
-    async fn open(&mut self) -> Result<Stream, Error> {
-        let Settings { database, slot, application_name } = &self.settings;
+    /// A ring longer than the WAL that Postgres keeps would cost us the slot sooner or later.
+    fn limit_ring(&mut self, wal_kept: Option<u64>) {
+        let allowed = wal_kept.map_or(u64::MAX, |kept| kept / KEPT_PART);
+        self.log.limit_wal(allowed);
+        let cut_to = (allowed < self.log.limits().wal_bytes).then_some(allowed);
+        if let Some(bytes) = cut_to.filter(|_| self.cut_to != cut_to) {
+            tracing::warn!(
+                ring_wal_bytes = bytes,
+                "max_slot_wal_keep_size is less than four times --ring-wal: the ring is cut, so that the slot is not lost"
+            );
+        }
+        self.cut_to = cut_to;
+    }
+
+    async fn open(&mut self, shutdown: &CancellationToken) -> Result<Stream, Error> {
+        let Settings { database, slot, application_name } = &self.settings.clone();
         let user = database.config.get_user().unwrap_or_default();
         let mut connection =
             Connection::open(database, application_name).await.map_err(|error| setup::explain_login(error, user))?;
         let found = setup::prepare(&mut connection).await?;
-        if self.remake_slot {
-            tracing::warn!(slot, "making the slot anew; clients of events go on from the table");
-            slot::drop_slot(&mut connection, slot).await?;
-            self.remake_slot = false;
+        if let Some(reason) = &self.remake_slot {
+            slot::remake(&mut connection, slot, reason).await?;
+            self.remake_slot = None;
         }
         // Before the first event: nothing may be judged by an empty registry.
         self.registry.refresh(None).await?;
+        self.limit_ring(found.wal_kept);
         let confirmed = slot::prepare(&mut connection, &found, slot).await?;
         let head = self.log.open(found.epoch, confirmed);
+        let slot = slot.slot();
         slot::start(&mut connection, slot, head).await?;
         tracing::info!(slot, %confirmed, from = %head, epoch = %found.epoch, "streaming");
         self.streamed = true;
@@ -116,6 +159,7 @@ impl Follower {
             registry: Arc::clone(&self.registry),
             restored: found.restored,
             status: Status::new(confirmed),
+            shutdown: shutdown.clone(),
             catching_up_to: Some(found.wal_end),
         })
     }
@@ -129,12 +173,13 @@ struct Stream {
     /// `headwater.meta.epoch` when the stream was opened.
     restored: i64,
     status: Status,
+    shutdown: CancellationToken,
     /// Where the WAL ended when the stream was opened, until we are there: before, the head is not yet "now".
     catching_up_to: Option<Lsn>,
 }
 
 impl Stream {
-    async fn follow(mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+    async fn follow(mut self) -> Result<(), Error> {
         let mut heard = Instant::now();
         loop {
             self.take_buffered().await?;
@@ -142,7 +187,7 @@ impl Stream {
             self.connection.flush().await?;
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {
+                () = self.shutdown.cancelled() => {
                     self.connection.close().await;
                     return Ok(());
                 }
@@ -150,7 +195,7 @@ impl Stream {
                     filled?;
                     heard = Instant::now();
                 }
-                () = sleep_until(self.status.next()) => {}
+                () = sleep_until(self.status.next(&self.log)) => {}
                 () = sleep_until(heard + SILENCE) => return Err(Error::Timeout("Postgres has been silent for two minutes")),
             }
         }
@@ -200,9 +245,22 @@ impl Stream {
 
 impl Stream {
     /// If one of these changed the registry or the epoch, readers see none of them before we know how.
-    async fn follow_registry(&self, transactions: &[Transaction]) -> Result<(), Error> {
+    async fn follow_registry(&mut self, transactions: &[Transaction]) -> Result<(), Error> {
         let Some(last) = transactions.iter().rfind(|transaction| transaction.registry) else { return Ok(()) };
-        let entities = self.registry.refresh(Some(last.xid)).await?;
+        let registry = Arc::clone(&self.registry);
+        let mut refresh = pin!(registry.refresh(Some(last.xid)));
+        // The table may be locked, the pool exhausted, the commit not visible yet: the walsender must not take us for
+        // dead meanwhile.
+        let entities = loop {
+            tokio::select! {
+                read = &mut refresh => break read?,
+                () = self.shutdown.cancelled() => return Err(Error::Timeout("shutting down")),
+                () = sleep(ALIVE_INTERVAL) => {
+                    self.status.queue_sign_of_life(&mut self.connection, &self.log)?;
+                    self.connection.flush().await?;
+                }
+            }
+        };
         if entities.epoch == self.restored {
             return Ok(());
         }

@@ -13,6 +13,10 @@ pub(super) struct Database {
     pub(super) name: String,
     /// Where the WAL ended when we looked: from there on we are up to date.
     pub(super) wal_end: Lsn,
+    /// `server_version_num`
+    pub(super) version: u32,
+    /// `max_slot_wal_keep_size` in bytes; none without a limit.
+    pub(super) wal_kept: Option<u64>,
 }
 
 /// Explains why a log-in failed, where it is the set-up's fault.
@@ -68,7 +72,13 @@ pub(super) async fn prepare(connection: &mut Connection) -> Result<Database, Err
         event_table: number(&parts, 1)?,
         restored: number(&parts, 2)?,
     };
-    Ok(Database { epoch: epoch.into(), restored: epoch.restored, name, wal_end: number(&system, 2)? })
+    let version = number(&one(connection, "show server_version_num").await?, 0)?;
+    // Its unit is MB whatever was written; -1 is no limit.
+    let kept = "select setting from pg_catalog.pg_settings where name = 'max_slot_wal_keep_size'";
+    let kept: i64 = number(&one(connection, kept).await?, 0)?;
+    let wal_kept = u64::try_from(kept).ok().map(|megabytes| megabytes << 20);
+    let wal_end = number(&system, 2)?;
+    Ok(Database { epoch: epoch.into(), restored: epoch.restored, name, wal_end, version, wal_kept })
 }
 
 async fn check_extension(connection: &mut Connection, database: &str) -> Result<(), Error> {

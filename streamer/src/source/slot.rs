@@ -3,6 +3,7 @@
 use super::setup::{Database, one, text};
 use super::wire::{Connection, Row};
 use crate::error::Error;
+use crate::slot_health::SlotWatch;
 use headwater_model::cursor::Lsn;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -18,20 +19,23 @@ const CREATION_NOTICE: Duration = Duration::from_secs(3);
 const PUBLICATIONS: &str = "\"headwater_events\",\"headwater_tables\"";
 
 /// Makes sure that the slot is there and free. Answers its confirmed position, before which nothing will be sent.
-pub(super) async fn prepare(connection: &mut Connection, database: &Database, name: &str) -> Result<Lsn, Error> {
+pub(super) async fn prepare(connection: &mut Connection, database: &Database, watch: &SlotWatch) -> Result<Lsn, Error> {
+    let name = watch.slot();
     let patience = Instant::now() + OCCUPIED_PATIENCE;
     loop {
         let Some(slot) = Slot::find(connection, name).await? else {
-            create(connection, name).await?;
+            create(connection, name, database.version).await?;
             continue;
         };
         slot.check(name, &database.name)?;
         if slot.lost {
-            tracing::warn!(slot = name, "Postgres removed WAL that the slot needed; making the slot anew");
-            drop_slot(connection, name).await?;
+            remake(connection, watch, "Postgres has removed WAL that it needed (max_slot_wal_keep_size)").await?;
             continue;
         }
         let Some(pid) = slot.active_pid else {
+            if slot.failover == Some(false) {
+                connection.query(&format!("ALTER_REPLICATION_SLOT \"{name}\" (FAILOVER true)")).await?;
+            }
             return slot.confirmed.ok_or_else(|| Error::Protocol(format!("slot {name} has no confirmed position")));
         };
         if Instant::now() >= patience {
@@ -61,8 +65,19 @@ pub(super) fn lost(error: Error) -> Error {
     }
 }
 
+/// Removes a slot that cannot go on; it is made again when it is looked for. Nobody is left silently stale.
+pub(super) async fn remake(connection: &mut Connection, watch: &SlotWatch, reason: &str) -> Result<(), Error> {
+    tracing::warn!(
+        slot = watch.slot(),
+        reason,
+        "making the slot anew: clients of events go on from the table and miss nothing, clients of shapes get 409 and start again"
+    );
+    watch.count_remade();
+    drop_slot(connection, watch.slot()).await
+}
+
 /// Removes the slot if it is there.
-pub(super) async fn drop_slot(connection: &mut Connection, name: &str) -> Result<(), Error> {
+async fn drop_slot(connection: &mut Connection, name: &str) -> Result<(), Error> {
     match connection.query(&format!("DROP_REPLICATION_SLOT \"{name}\" WAIT")).await {
         Err(Error::Server(server)) if server.code == "42704" => Ok(()),
         other => other.map(drop),
@@ -75,13 +90,15 @@ struct Slot {
     active_pid: Option<String>,
     confirmed: Option<Lsn>,
     lost: bool,
+    /// Whether standbys get it too; none before Postgres 17.
+    failover: Option<bool>,
 }
 
 impl Slot {
     async fn find(connection: &mut Connection, name: &str) -> Result<Option<Self>, Error> {
         let sql = format!(
-            "select plugin, database, active_pid, confirmed_flush_lsn, wal_status \
-             from pg_catalog.pg_replication_slots where slot_name = '{name}'"
+            "select plugin, database, active_pid, confirmed_flush_lsn, wal_status, to_jsonb(s) ->> 'failover' \
+             from pg_catalog.pg_replication_slots s where slot_name = '{name}'"
         );
         let row = connection.query(&sql).await?.into_iter().next();
         row.map(|row| Self::read(&row)).transpose()
@@ -96,6 +113,7 @@ impl Slot {
             active_pid: given(2),
             confirmed: confirmed.transpose()?,
             lost: given(4).as_deref() == Some("lost"),
+            failover: given(5).map(|failover| failover == "true"),
         })
     }
 
@@ -113,9 +131,15 @@ impl Slot {
     }
 }
 
-async fn create(connection: &mut Connection, name: &str) -> Result<(), Error> {
+/// From Postgres 17 on standbys may take the slot over: a promotion then loses no WAL.
+fn creation(name: &str, version: u32) -> String {
+    let failover = if version >= 170_000 { ", FAILOVER true" } else { "" };
+    format!("CREATE_REPLICATION_SLOT \"{name}\" LOGICAL pgoutput (SNAPSHOT 'nothing'{failover})")
+}
+
+async fn create(connection: &mut Connection, name: &str, version: u32) -> Result<(), Error> {
     tracing::info!(slot = name, "making the replication slot");
-    let sql = format!("CREATE_REPLICATION_SLOT \"{name}\" LOGICAL pgoutput NOEXPORT_SNAPSHOT");
+    let sql = creation(name, version);
     let mut creation = std::pin::pin!(connection.query(&sql));
     let made = tokio::select! {
         made = &mut creation => made,
@@ -146,4 +170,18 @@ async fn occupied(connection: &mut Connection, name: &str, pid: &str) -> Result<
             "give each streamer a --replica of its own, or stop the other one (select pg_terminate_backend({pid});)"
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_fail_over_where_postgres_can() {
+        assert!(!creation("s", 160_014).contains("FAILOVER"));
+        assert_eq!(
+            creation("s", 170_000),
+            "CREATE_REPLICATION_SLOT \"s\" LOGICAL pgoutput (SNAPSHOT 'nothing', FAILOVER true)"
+        );
+    }
 }

@@ -44,8 +44,16 @@ impl Status {
     }
 
     /// When to come back without being asked.
-    pub(super) fn next(&self) -> Instant {
-        self.sent_at.map_or_else(Instant::now, |sent| sent + INTERVAL)
+    pub(super) fn next(&self, log: &Log) -> Instant {
+        let due = self.sent_at.map_or_else(Instant::now, |sent| sent + INTERVAL);
+        // What may be let go is let go soon, also when nothing more comes that would wake us.
+        if log.confirmed() > self.confirmed { due.min(self.confirmed_at + CONFIRM_INTERVAL) } else { due }
+    }
+
+    /// Queues a message that says nothing new, so that the walsender hears of us.
+    pub(super) fn queue_sign_of_life(&mut self, connection: &mut Connection, log: &Log) -> Result<(), Error> {
+        self.sent_at = Some(Instant::now());
+        connection.put_copy(&message(log.tip().head, Lsn(0), false))
     }
 
     /// Queues what is due.
