@@ -5,6 +5,7 @@ use crate::database::Target;
 use crate::error::Error;
 use crate::generate::Generate;
 use crate::identity::{Guard, Jwks, Keys, Secret, Tokens};
+use crate::notify::{Kind, RedisSettings};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -322,6 +323,24 @@ pub struct Serve {
           value_parser = parse_at_least::<1>)]
     pub max_existing_requests: usize,
 
+    /// How clients are told of events: memory pushes from this process; redis publishes them too, for others' subscribers
+    /// and a relay; noop pushes nothing, clients poll. Entities may have their own: headwater.enable(notification => …)
+    #[arg(long, env = "HEADWATER_NOTIFICATION_BACKEND", default_value = "memory", value_name = "BACKEND")]
+    pub notification_backend: Kind,
+
+    /// redis://user:password@host:6379/0, or rediss:// for TLS. Needed where a backend is redis
+    #[arg(long, env = "HEADWATER_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+
+    /// What channels and keys in Redis begin with: events go to <prefix>:<entity>[:<tenant>]
+    #[arg(long, env = "HEADWATER_REDIS_CHANNEL_PREFIX", default_value = "sync", value_name = "PREFIX")]
+    pub redis_channel_prefix: String,
+
+    /// How many events the relay in Redis keeps, about
+    #[arg(long, env = "HEADWATER_REDIS_RELAY_ENTRIES", default_value_t = 100_000, value_name = "N",
+          value_parser = parse_at_least::<1>)]
+    pub redis_relay_entries: usize,
+
     /// How to write the log; RUST_LOG chooses what, as RUST_LOG=headwater_streamer=debug
     #[arg(long, env = "HEADWATER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -395,6 +414,18 @@ impl Serve {
     pub fn shape_secret(&self) -> Option<String> {
         let given = self.shape_secret.clone().or_else(|| std::env::var("ELECTRIC_SECRET").ok());
         given.filter(|secret| !secret.is_empty())
+    }
+
+    /// Where Redis is, if it is used.
+    pub fn redis(&self) -> Result<Option<RedisSettings>, Error> {
+        match self.redis_url.as_deref().filter(|url| !url.is_empty()) {
+            Some(url) => RedisSettings::new(url, self.redis_channel_prefix.clone(), self.redis_relay_entries).map(Some),
+            None if self.notification_backend == Kind::Redis => Err(Error::setup(
+                "the notification backend is redis, and no Redis is given",
+                "pass --redis-url redis://host:6379 (HEADWATER_REDIS_URL)",
+            )),
+            None => Ok(None),
+        }
     }
 
     /// The replication slot's name.

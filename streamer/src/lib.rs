@@ -12,6 +12,7 @@
 //! * [`shape`]: rows of tables for clients of ElectricSQL's protocol
 //! * [`fanout`]: streams on plain sockets, frames shared by all readers of the same wishes
 //! * [`ingest`]: clients' batches into `headwater.ingest`
+//! * [`notify`]: who else is told of events
 //! * [`identity`]: who is calling
 //! * [`registry`]: which entities there are, and which of them tenants share
 //! * [`metrics`], [`vitals`]: what is counted, and what Postgres says of our slot
@@ -34,6 +35,7 @@ pub mod identity;
 pub mod ingest;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod registry;
 pub mod run;
 pub mod seam;

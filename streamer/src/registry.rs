@@ -7,6 +7,7 @@
 use crate::database::Database;
 use crate::error::Error;
 use crate::log::Snapshot;
+use crate::notify::Kind;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -25,6 +26,7 @@ const READ: &str = "select pg_catalog.pg_current_snapshot()::text, (select max(m
 #[derive(Debug)]
 pub struct Registry {
     database: Database,
+    default: Kind,
     entities: RwLock<Arc<Entities>>,
 }
 
@@ -34,6 +36,8 @@ pub struct Entities {
     by_type: HashMap<String, Entity>,
     /// `headwater.meta.epoch`
     pub epoch: i64,
+    /// The backend of entities that ask for none, or for one that this version does not know.
+    default: Kind,
 }
 
 /// What the streamer needs to know of an entity.
@@ -48,7 +52,31 @@ pub struct Entity {
 impl Entities {
     /// From a list; for tests of what judges by it.
     pub fn new(epoch: i64, list: impl IntoIterator<Item = (String, Entity)>) -> Self {
-        Self { by_type: list.into_iter().collect(), epoch }
+        Self { by_type: list.into_iter().collect(), epoch, default: Kind::default() }
+    }
+
+    /// Which backend an entity has.
+    pub fn backend_of(&self, entity_type: &str) -> Kind {
+        let own = self.get(entity_type).and_then(|entity| entity.notification.as_deref());
+        own.and_then(Kind::parse).unwrap_or(self.default)
+    }
+
+    /// The entities of which streams push nothing, in the order of their names.
+    pub fn polled(&self) -> Vec<&str> {
+        let names = self.by_type.keys().map(String::as_str);
+        let mut polled: Vec<&str> = names.filter(|name| !self.backend_of(name).supports_push()).collect();
+        polled.sort_unstable();
+        polled
+    }
+
+    /// Whether a stream of these entity types (none: of all) could push anything.
+    pub fn push_any(&self, entity_types: &[String]) -> bool {
+        let pushes = |name: &str| self.backend_of(name).supports_push();
+        if entity_types.is_empty() {
+            self.default.supports_push() || self.by_type.keys().any(|name| pushes(name))
+        } else {
+            entity_types.iter().any(|name| pushes(name))
+        }
     }
 
     /// Whether tenants share this entity. An unknown one is nobody's.
@@ -63,9 +91,10 @@ impl Entities {
 }
 
 impl Registry {
-    /// Empty until [`Registry::refresh`] has been called.
-    pub fn new(database: Database) -> Self {
-        Self { database, entities: RwLock::default() }
+    /// Empty until [`Registry::refresh`] has been called. `default` is the backend of entities that ask for none.
+    pub fn new(database: Database, default: Kind) -> Self {
+        let entities = RwLock::new(Arc::new(Entities { default, ..Entities::default() }));
+        Self { database, default, entities }
     }
 
     /// What is known now.
@@ -95,7 +124,11 @@ impl Registry {
         let first = rows.first().ok_or_else(|| Error::Protocol("headwater.meta has no row".to_owned()))?;
         let text: String = first.try_get(0)?;
         let snapshot = text.parse().map_err(|_| Error::Protocol(format!("`{text}` is not a snapshot")))?;
-        let mut entities = Entities { epoch: first.try_get::<_, Option<i64>>(1)?.unwrap_or(0), ..Entities::default() };
+        let mut entities = Entities {
+            epoch: first.try_get::<_, Option<i64>>(1)?.unwrap_or(0),
+            default: self.default,
+            ..Entities::default()
+        };
         for row in &rows {
             if let Some(entity_type) = row.try_get(2)? {
                 let entity = Entity { shared: row.try_get(3)?, notification: row.try_get(4)? };

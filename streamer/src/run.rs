@@ -10,10 +10,11 @@ use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
 use crate::metrics::Metrics;
+use crate::notify::{Publisher, PublisherStatus};
 use crate::registry::Registry;
 use crate::shape::{self, Shapes};
-use crate::vitals::Vitals;
 use crate::slot_health::SlotWatch;
+use crate::vitals::Vitals;
 use crate::{source, watermark};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let database = Database::new(&postgres, config.pool_size)?;
     let metrics = Arc::new(Metrics::new(&config.replica));
     let rounds = Arc::new(watermark::Rounds::default());
-    let registry = Arc::new(Registry::new(database.clone()));
+    let registry = Arc::new(Registry::new(database.clone(), config.notification_backend));
     let events = Events::new(
         Arc::clone(&log),
         database.clone(),
@@ -57,7 +58,11 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let events = Arc::new(events);
     let fanout = Fanout::start(&events, config.write_timeout, &shutdown)?;
     let slot = Arc::new(SlotWatch::new(config.slot()));
+    let redis = config.redis()?;
+    let publisher = redis.is_some().then(|| Arc::new(PublisherStatus::default()));
     let app = App {
+        notification: config.notification_backend,
+        publisher: publisher.clone(),
         shapes: Arc::clone(&shapes),
         shape_secret: config.shape_secret().map(|secret| Arc::new(Secret::new(&secret))),
         cache_max_age: config.cache_max_age,
@@ -110,11 +115,15 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         let (slot, database, shutdown) = (Arc::clone(&slot), database.clone(), shutdown.clone());
         tokio::spawn(async move { slot.run(database, shutdown).await })
     };
+    let publisher = redis.zip(publisher).map(|(settings, status)| {
+        let publisher = Publisher::new(Arc::clone(&log), Arc::clone(&registry), settings, status);
+        tokio::spawn(publisher.run(shutdown.clone()))
+    });
     let settings = source::Settings { database: postgres, slot, application_name: config.slot() };
     let ended = source::run(settings, log, registry, shutdown.clone()).await;
 
     shutdown.cancel();
-    for task in [server, watermark, router, slot_health] {
+    for task in [server, watermark, router, slot_health].into_iter().chain(publisher) {
         if let Err(error) = task.await {
             tracing::error!(%error, "a part of the streamer panicked");
         }

@@ -17,6 +17,7 @@ pub mod http;
 pub mod place;
 pub mod postgres;
 pub mod random;
+pub mod redis;
 pub mod shape;
 pub mod sse;
 pub mod streamer;

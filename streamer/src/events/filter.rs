@@ -16,6 +16,8 @@ pub struct Filter {
     entity_id: Option<EntityId>,
     /// Recorded at or after this time. For people, not for going on. For pages only.
     pub recorded_since: Option<Micros>,
+    /// Only entities whose notification backend pushes: for streams, not for pages.
+    pushed_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +30,7 @@ struct EntityId {
 impl Filter {
     /// Everything within `reach`.
     pub fn new(reach: Reach) -> Self {
-        Self { reach, entity_types: Vec::new(), entity_id: None, recorded_since: None }
+        Self { reach, entity_types: Vec::new(), entity_id: None, recorded_since: None, pushed_only: false }
     }
 
     /// Only these entity types (comma-separated, spaces ignored), or all.
@@ -45,6 +47,17 @@ impl Filter {
         self.entity_id =
             entity_id.map(|text| EntityId { json: serde_json::Value::from(text.as_str()).to_string(), text });
         self
+    }
+
+    /// Only what is pushed.
+    #[must_use]
+    pub fn pushed(self) -> Self {
+        Self { pushed_only: true, ..self }
+    }
+
+    /// Whether an event of this type, which otherwise fits, is for this reader.
+    pub fn pushes(&self, entity_type: &str, entities: &Entities) -> bool {
+        !self.pushed_only || entities.backend_of(entity_type).supports_push()
     }
 
     /// The entity asked for.
@@ -66,6 +79,7 @@ impl Filter {
             }
         };
         visible
+            && self.pushes(&event.entity_type, entities)
             && (self.entity_types.is_empty() || self.entity_types.iter().any(|wanted| **wanted == *event.entity_type))
             && self.entity_id.as_ref().is_none_or(|id| event.is_of(&id.json))
     }

@@ -65,6 +65,9 @@ pub enum ReadError {
     /// Retention has dropped the history of that time.
     #[error("the history of that time has been dropped")]
     Forgotten,
+    /// Their notification backend pushes nothing.
+    #[error("nothing is pushed of these entities")]
+    PollingOnly,
     /// Not yet.
     #[error("{0}")]
     NotReady(&'static str),
@@ -162,6 +165,10 @@ impl Events {
         until: Option<Instant>,
     ) -> Result<Stream, ReadError> {
         let epoch = self.epoch().await?;
+        if !self.registry.entities().push_any(&filter.entity_types) {
+            return Err(ReadError::PollingOnly);
+        }
+        let filter = filter.pushed();
         let start = if let Some(cursor) = cursor {
             cursor
         } else {

@@ -75,11 +75,14 @@ async fn run(
             continue;
         };
         let mut after = cursor.position;
+        let entities = events.registry.entities();
         loop {
             let mut blocks = BytesMut::new();
             // Until the join is complete, a reader that comes back starts again at its watermark.
             let page = table::page(&*transaction, after, Position(i64::MAX), filter, PAGE_ROWS, |row| {
-                row.write_block(Cursor { offset: None, ..cursor }, &mut blocks);
+                if filter.pushes(row.entity_type, &entities) {
+                    row.write_block(Cursor { offset: None, ..cursor }, &mut blocks);
+                }
                 blocks.len()
             })
             .await?;

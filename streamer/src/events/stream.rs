@@ -132,7 +132,17 @@ impl Stream {
     fn greet(&mut self) -> Bytes {
         self.greeted = true;
         let retry = self.events.retry.as_millis();
-        format!("retry: {retry}\nid: {}\n\n", self.cursor).into()
+        let mut out = BytesMut::new();
+        put(&mut out, format_args!("retry: {retry}\nid: {}\n\n", self.cursor));
+        let entities = self.events.registry.entities();
+        let asked =
+            |name: &&str| self.filter.entity_types.is_empty() || self.filter.entity_types.iter().any(|it| it == name);
+        let polled: Vec<&str> = entities.polled().into_iter().filter(asked).collect();
+        if !polled.is_empty() {
+            let polled = serde_json::json!({ "entity_types": polled });
+            put(&mut out, format_args!("event: headwater.polling\ndata: {polled}\n\n"));
+        }
+        out.freeze()
     }
 
     async fn step(&mut self) -> Step {
@@ -238,11 +248,14 @@ impl Stream {
         }
         let (epoch, after) = (self.cursor.epoch, self.cursor.position);
         let mut blocks = BytesMut::new();
+        let entities = self.events.registry.entities();
         let page = async {
             let client = self.events.database.get().await?;
             table::page(&**client, after, upto, &self.filter, seam::PAGE_ROWS, |row| {
                 let cursor = Cursor { epoch, position: Position(row.position), offset: None };
-                row.write_block(cursor, &mut blocks);
+                if self.filter.pushes(row.entity_type, &entities) {
+                    row.write_block(cursor, &mut blocks);
+                }
                 blocks.len()
             })
             .await

@@ -26,6 +26,14 @@ pub(super) async fn get(State(app): State<App>) -> impl IntoResponse {
         Feed::Streaming => ("active", None),
     };
     let code = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let publisher = app.publisher.as_ref().map(|publisher| {
+        json!({
+            "connected": publisher.is_connected(),
+            "published": publisher.published(),
+            "gaps": publisher.gaps(),
+            "rewinds": publisher.rewinds(),
+        })
+    });
     let body = json!({
         "status": status,
         "reason": reason,
@@ -43,6 +51,7 @@ pub(super) async fn get(State(app): State<App>) -> impl IntoResponse {
             "remade": app.slot.remade(),
         })),
         "ring": { "start": tip.start.to_string(), "bytes": tip.bytes },
+        "notification": { "backend": app.notification.to_string(), "redis": publisher },
         "watermark": tip.watermark.map(|watermark| watermark.position.0),
     });
     (code, [(header::CACHE_CONTROL, "no-store")], Json(body))

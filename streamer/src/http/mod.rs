@@ -35,9 +35,10 @@ use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::notify::{Kind, PublisherStatus};
 use crate::shape::Shapes;
-use crate::vitals::Vitals;
 use crate::slot_health::SlotWatch;
+use crate::vitals::Vitals;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header, request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -68,6 +69,10 @@ pub struct App {
     pub log: Arc<Log>,
     /// The same.
     pub slot: Arc<SlotWatch>,
+    /// The backend of entities that ask for none.
+    pub notification: Kind,
+    /// How publishing goes, if there is anything to publish to.
+    pub publisher: Option<Arc<PublisherStatus>>,
     /// For readers.
     pub events: Arc<Events>,
     /// For writers.

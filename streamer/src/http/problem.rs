@@ -134,6 +134,11 @@ impl From<ReadError> for Problem {
                 "history_dropped",
                 "retention has dropped the history of that time: ask for a later `as_of`",
             ),
+            ReadError::PollingOnly => Self::new(
+                StatusCode::CONFLICT,
+                "polling_only",
+                "nothing is pushed of these entities (their notification backend is noop): poll /api/v1/events/since",
+            ),
             ReadError::NotReady(why) => Self::unavailable(why),
             ReadError::Database(error) => error.into(),
         }
