@@ -22,6 +22,7 @@ mod orders;
 mod pages;
 mod pgbench;
 mod poll;
+mod races;
 mod retention;
 mod shape;
 mod slot;

@@ -1,0 +1,169 @@
+//! Promise: what copies states, erases, reconciles or alters the registry waits for who writes at the same moment, and the
+//! other way round. Oracle: the rows, which must equal the folds; and nothing of what was erased.
+
+use headwater_tests::deadline::eventually;
+use headwater_tests::postgres::Postgres;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Error};
+
+/// Runs a statement in a session of its own, and returns when it waits for a lock.
+async fn waiting(postgres: &Postgres, sql: &'static str) -> JoinHandle<Result<(), Error>> {
+    let client = postgres.connect().await;
+    let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    let running = tokio::spawn(async move { client.batch_execute(sql).await });
+    let waits = format!("select count(*) from pg_locks where pid = {pid} and not granted");
+    eventually(&format!("{sql} to wait"), || async {
+        assert!(!running.is_finished(), "{sql} did not wait");
+        (postgres.count(&waits).await > 0).then_some(())
+    })
+    .await;
+    running
+}
+
+async fn begun(postgres: &Postgres, sql: &str) -> Client {
+    let client = postgres.connect().await;
+    client.batch_execute(&format!("begin; {sql}")).await.unwrap();
+    client
+}
+
+/// Commits what one session has done, upon which the other goes on.
+async fn then(first: &Client, second: JoinHandle<Result<(), Error>>) {
+    first.batch_execute("commit").await.unwrap();
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_erased_is_not_copied_at_the_same_moment() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table old (id int primary key, v text); select headwater.enable('old');
+             select headwater.ingest(jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'entity_type', 'old', 'event_type', 'old.created',
+               'entity_id', n::text, 'payload', '{\"v\": \"SECRET\"}'::jsonb, 'timestamp', now() - interval '200 days')), '{\"trusted\": true}')
+             from generate_series(1, 3) n;
+             select headwater.raise_horizon('old', interval '100 days')",
+        )
+        .await;
+    let range = "select headwater.compact_range('old', (select horizon from headwater.entity where entity_type = 'old'), 0, 1000000)";
+    let compacting = begun(&postgres, range).await;
+    let erasing = waiting(&postgres, "select headwater.erase('old', '2')").await;
+    then(&compacting, erasing).await;
+    assert_eq!(0, postgres.count("select count(*) from headwater.snapshot where entity_id = '2'").await);
+    assert_eq!(2, postgres.count("select count(*) from headwater.snapshot").await);
+
+    // And who comes after the marker copies nothing.
+    let erasing = begun(&postgres, "delete from headwater.snapshot; select headwater.erase('old', '1')").await;
+    let compacting = waiting(&postgres, "select headwater.compact_range('old', (select horizon from headwater.entity where entity_type = 'old'), 0, 1000000)").await;
+    then(&erasing, compacting).await;
+    assert_eq!(0, postgres.count("select count(*) from headwater.snapshot where entity_id in ('1', '2')").await);
+
+    postgres
+        .sql(
+            "create table bh (id int primary key, v text); insert into bh select n, 'SECRET' from generate_series(1, 100) n;
+             select headwater.enable('bh', backfill => false); select headwater.begin_backfill('bh')",
+        )
+        .await;
+    let copying = begun(&postgres, "select headwater.backfill_batch('bh')").await;
+    let erasing = waiting(&postgres, "select headwater.erase('bh', '7')").await;
+    then(&copying, erasing).await;
+    assert_eq!(
+        0,
+        postgres.count("select count(*) from headwater.snapshot where entity_type = 'bh' and entity_id = '7'").await
+    );
+    assert_eq!(99, postgres.count("select count(*) from headwater.snapshot where entity_type = 'bh'").await);
+}
+
+#[tokio::test]
+async fn erase_waits_for_the_row_that_is_being_inserted() {
+    let postgres = Postgres::start().await;
+    postgres.sql("create table persons (id int primary key, v text); select headwater.enable('persons')").await;
+    let inserting = begun(&postgres, "insert into persons values (1, 'SECRET')").await;
+    let erasing = waiting(&postgres, "select headwater.erase('person', '1')").await;
+    then(&inserting, erasing).await;
+    assert_eq!(0, postgres.count("select count(*) from persons").await);
+    assert_eq!(0, postgres.count("select count(*) from headwater.event where payload::text like '%SECRET%'").await);
+}
+
+#[tokio::test]
+async fn a_registry_that_changes_waits_for_writers() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table tc (id int primary key, tn text, v text, h text);
+             select headwater.enable('tc', exclude => array['h']); insert into tc values (1, 'acme', 'old', 'h')",
+        )
+        .await;
+    let writing =
+        begun(&postgres, "update tc set v = 'new' where id = 1; insert into tc values (3, 'acme', 'x', 'y')").await;
+    let enabling = waiting(&postgres, "select headwater.enable('tc', tenant_column => 'tn', exclude => '{}')").await;
+    then(&writing, enabling).await;
+    let wrong =
+        "select count(*) from tc where headwater.materialize('tc', id::text, null, tn) is distinct from to_jsonb(tc)";
+    assert_eq!(0, postgres.count(wrong).await);
+}
+
+#[tokio::test]
+async fn reconcile_records_nothing_that_a_writer_has_just_changed() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table rc (id int primary key, v text); select headwater.enable('rc'); insert into rc values (1, 'old'), (2, 'old');
+             alter table rc disable trigger headwater_update; update rc set v = 'unseen' where id = 2;
+             set headwater.follow = 'off'; alter table rc enable always trigger headwater_update",
+        )
+        .await;
+    let writing = begun(&postgres, "update rc set v = 'new' where id = 1").await;
+    let reconciling = waiting(&postgres, "select headwater.reconcile('rc')").await;
+    then(&writing, reconciling).await;
+    let wrong = "select count(*) from rc where headwater.materialize('rc', id::text) is distinct from to_jsonb(rc)";
+    assert_eq!(0, postgres.count(wrong).await);
+    assert_eq!(2, postgres.count("select count(*) from headwater.event where event_type = 'rc.updated'").await);
+}
+
+/// A snapshot that is older than the locks would not show what others have just committed.
+#[tokio::test]
+async fn an_old_snapshot_is_refused() {
+    let postgres = Postgres::start().await;
+    postgres.sql("create table rr (id int primary key, v text); insert into rr values (1, 'old')").await;
+    let client = postgres.connect().await;
+    let refused = async |sql: &str| {
+        let failed = client.batch_execute(&format!("begin isolation level repeatable read; {sql}")).await.unwrap_err();
+        assert_eq!(failed.code().map(|code| code.code().to_owned()), Some("25000".to_owned()), "{sql}: {failed:?}");
+        client.batch_execute("rollback").await.unwrap();
+    };
+    refused("select headwater.enable('rr')").await;
+    postgres.sql("select headwater.enable('rr', backfill => false); select headwater.begin_backfill('rr')").await;
+    for sql in [
+        "select headwater.reconcile('rr')",
+        "select headwater.backfill_batch('rr')",
+        "select headwater.erase('rr', '1')",
+    ] {
+        refused(sql).await;
+    }
+}
+
+/// What a snapshot says of its form is what it was folded by.
+#[tokio::test]
+async fn a_snapshot_beside_an_upcast_names_the_form_that_it_has() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            r#"create table cw (id int primary key, tag jsonb); grant usage on schema public to headwater_client;
+               create function slow(state jsonb, event jsonb) returns jsonb language plpgsql immutable as
+                 $$ begin perform pg_advisory_xact_lock_shared(4711); return state; end $$;
+               select headwater.enable('cw', events => '{"created": {"rule": "create"}, "slow": {"rule": "custom", "function": "public.slow"}}'::jsonb);
+               insert into headwater.event (id, entity_type, entity_id, event_type, payload, schema_version, occurred_at, recorded_at, source, applies)
+               select headwater.uuid_v7(), 'cw', n::text, 'cw.' || e.name, e.payload, 1, now() - interval '200 days' + e.at * interval '1 second', now(),
+                      case when e.name = 'created' then 'capture' else 'client' end, true
+               from generate_series(1, 20) n, (values ('created', '{"tag": "t"}'::jsonb, 0), ('slow', '{}', 1)) e (name, payload, at);
+               select headwater.raise_horizon('cw', interval '100 days')"#,
+        )
+        .await;
+    let holding = begun(&postgres, "select pg_advisory_xact_lock(4711)").await;
+    let compacting = waiting(&postgres, "select headwater.compact_range('cw', (select horizon from headwater.entity where entity_type = 'cw'), 0, 1000000)").await;
+    postgres.sql(r#"select headwater.upcast('cw', 1, '{"step": "wrap", "field": "tag", "key": "w"}')"#).await;
+    then(&holding, compacting).await;
+    assert_eq!(20, postgres.count("select count(*) from headwater.snapshot").await);
+    let wrong = r#"select count(*) from generate_series(1, 20) n where headwater.materialize('cw', n::text) -> 'tag' is distinct from '{"w": "t"}'"#;
+    assert_eq!(0, postgres.count(wrong).await);
+}
