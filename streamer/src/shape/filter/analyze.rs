@@ -10,6 +10,7 @@ use super::eval::{self, Row};
 use super::expr::{Expr, Kind, Op, Sign};
 use super::lexer::characters;
 use super::operators::{Unresolved, resolve};
+use super::subquery::{self, Catalog, Subquery};
 use super::syntax::{self, Index, Node, Test, TypeName};
 use super::text;
 use super::types::{Category, Type};
@@ -41,6 +42,10 @@ pub(super) struct Analyzer<'a> {
     pub(super) purpose: Purpose,
     /// What each parameter was taken for.
     pub(super) param_types: BTreeMap<u32, Type>,
+    /// Tables of subqueries, if there may be any.
+    pub(super) catalog: Option<&'a dyn Catalog>,
+    /// Subqueries so far.
+    pub(super) subqueries: Vec<Subquery>,
     /// Parts so far: BETWEEN and its like repeat theirs.
     pub(super) spent: usize,
 }
@@ -146,7 +151,11 @@ impl Analyzer<'_> {
             syntax::Kind::Subscript(of, indexes) => self.subscript(at, of, indexes)?,
             syntax::Kind::Array(items) => self.array(at, items)?,
             syntax::Kind::Row(_) => {
-                return Err(self.error(at, "rows are not supported: compare column by column"));
+                return Err(self.error(at, "rows are only supported as (a, b) IN (SELECT …)"));
+            }
+            syntax::Kind::InSelect { negated, left, select } => {
+                let found = subquery::atom(self, at, left, select)?;
+                if *negated { Self::not(found) } else { found }
             }
             syntax::Kind::Function { name, arguments } => self.function(at, name, arguments)?,
             syntax::Kind::Case { operand, branches, default } => {
@@ -230,7 +239,7 @@ impl Analyzer<'_> {
     pub(super) fn folded(&mut self, at: usize, expr: Expr) -> Result<Expr, WhereError> {
         self.spend()?;
         let constant = match &expr.kind {
-            Kind::Column(_) | Kind::Const(_) => false,
+            Kind::Column(_) | Kind::Const(_) | Kind::Atom(_) => false,
             _ => expr.parts().iter().all(|part| part.constant().is_some()),
         };
         // Postgres, too, does not look at the other arguments, whatever errors they would make.

@@ -29,7 +29,7 @@ pub enum Condition {
 
 /// Types whose equal values have equal texts in the WAL, so that texts can be looked up. `numeric` (`1.0`), floats (`-0`),
 /// `interval` and `char(n)` are not among them.
-fn has_one_text(of: &Type) -> bool {
+pub(super) fn has_one_text(of: &Type) -> bool {
     matches!(
         of,
         Type::Bool

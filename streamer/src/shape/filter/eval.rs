@@ -13,15 +13,17 @@ use std::cmp::Ordering;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fail(pub(super) &'static str);
 
-/// A row as the WAL has it.
+/// A row as the WAL has it, and what the subqueries say of it.
 pub(super) struct Row<'a> {
     pub(super) cells: &'a [Option<&'a str>],
+    /// Whether each subquery has the row's value.
+    pub(super) atoms: &'a [Option<bool>],
 }
 
 impl Row<'_> {
     /// For constants.
     pub(super) fn empty() -> Self {
-        Self { cells: &[] }
+        Self { cells: &[], atoms: &[] }
     }
 }
 
@@ -46,6 +48,7 @@ pub(super) fn value<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Maybe<'a>, Fail
         | Kind::IsNull(_)
         | Kind::Is(..)
         | Kind::Same(..)
+        | Kind::Atom(_)
         | Kind::Quantified { .. } => Ok(truth(expr, row)?.map(Value::Bool)),
         Kind::Coalesce(all) => {
             for one in all {
@@ -107,6 +110,7 @@ pub(super) fn truth<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Option<bool>, F
             (Some(a), Some(b)) => equal(&a, &b)?,
             _ => false,
         }),
+        Kind::Atom(index) => row.atoms.get(*index).copied().flatten(),
         Kind::Quantified { op, all, left, right, .. } => quantified(*op, *all, left, right, row)?,
         _ => match value(expr, row)? {
             Some(Value::Bool(value)) => Some(value),

@@ -61,6 +61,8 @@ pub(super) enum Kind {
     Concat(Vec<Expr>),
     /// `COLLATE "C"`
     Collate(Box<Expr>),
+    /// IN with a subquery, by its place among the filter's.
+    Atom(usize),
 }
 
 /// How SQL writes a call.
@@ -162,7 +164,7 @@ impl Expr {
     /// Every direct part.
     pub(super) fn parts(&self) -> Vec<&Expr> {
         match &self.kind {
-            Kind::Const(_) | Kind::Column(_) => Vec::new(),
+            Kind::Const(_) | Kind::Column(_) | Kind::Atom(_) => Vec::new(),
             Kind::Call { arguments: all, .. }
             | Kind::And(all)
             | Kind::Or(all)

@@ -5,7 +5,7 @@
 //! which Postgres would raise an error (a division by zero, an overflow) is not in the shape; a snapshot that comes upon
 //! such a row fails.
 //!
-//! `lexer → parser → syntax → analyze (types, operators, calls, collate) → expr → eval | render | conditions`
+//! `lexer → parser → syntax → analyze (types, operators, calls, collate, subquery) → expr → eval | render | conditions | dnf`
 
 mod analyze;
 mod array;
@@ -15,6 +15,7 @@ mod collate;
 mod compute;
 mod conditions;
 mod datetime;
+mod dnf;
 mod error;
 mod eval;
 mod expr;
@@ -26,6 +27,7 @@ mod operators;
 mod order_by;
 mod parser;
 mod render;
+mod subquery;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -34,10 +36,12 @@ mod types;
 mod value;
 
 pub use conditions::Condition;
+pub use dnf::{Dnf, Position, Slot};
 pub use error::WhereError;
 pub use order_by::{OrderBy, parse_order_by};
+pub use subquery::{Catalog, Members, Subquery, ValueSet};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::analyze::Analyzer;
 use self::expr::Expr;
@@ -56,6 +60,9 @@ const MAX_ANALYZED: usize = 200_000;
 /// Most parameters: each has a URL parameter of its own.
 const MAX_PARAMS: u32 = 10_000;
 
+/// Most subqueries on one level: each is a set of values that is kept up to date.
+const MAX_SUBQUERIES: usize = 16;
+
 /// What a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
@@ -71,16 +78,52 @@ pub struct Filter {
     expr: Expr,
     sql: String,
     conditions: Vec<Condition>,
+    subqueries: Vec<Subquery>,
+    dnf: Option<Dnf>,
 }
 
-/// Reads the `where` of a shape; `params` are its `$1`, `$2` …
+/// Reads the `where` of a shape without subqueries; `params` are its `$1`, `$2` …
 pub fn parse(text: &str, params: &BTreeMap<u32, String>, table: &TableSchema) -> Result<Filter, WhereError> {
-    filter(text, params, table, Purpose::Shape)
+    filter(text, params, table, Purpose::Shape, None)
+}
+
+/// The same with subqueries over the tables of a catalog; [`inner_tables`] says which it will be asked for.
+pub fn parse_with(
+    text: &str,
+    params: &BTreeMap<u32, String>,
+    table: &TableSchema,
+    catalog: &dyn Catalog,
+) -> Result<Filter, WhereError> {
+    filter(text, params, table, Purpose::Shape, Some(catalog))
 }
 
 /// Reads the `where` of a subset, which Postgres alone evaluates: text may be ordered under any collation.
 pub fn parse_subset(text: &str, params: &BTreeMap<u32, String>, table: &TableSchema) -> Result<Filter, WhereError> {
-    filter(text, params, table, Purpose::Subset)
+    filter(text, params, table, Purpose::Subset, None)
+}
+
+/// Schema and name of each table that subqueries read.
+pub fn inner_tables(text: &str) -> Result<BTreeSet<(String, String)>, WhereError> {
+    let node = tree(text)?;
+    let (mut found, mut left) = (BTreeSet::new(), vec![&node]);
+    while let Some(node) = left.pop() {
+        if let syntax::Kind::InSelect { select, .. } = &node.kind {
+            match select.table.as_slice() {
+                [name] => found.insert(("public".to_owned(), name.clone())),
+                [schema, name] => found.insert((schema.clone(), name.clone())),
+                _ => false,
+            };
+        }
+        left.extend(node.children());
+    }
+    Ok(found)
+}
+
+fn tree(text: &str) -> Result<syntax::Node, WhereError> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(WhereError::whole(format!("the expression is longer than {MAX_TEXT_BYTES} bytes")));
+    }
+    parser::parse(text)
 }
 
 fn filter(
@@ -88,17 +131,15 @@ fn filter(
     params: &BTreeMap<u32, String>,
     table: &TableSchema,
     purpose: Purpose,
+    catalog: Option<&dyn Catalog>,
 ) -> Result<Filter, WhereError> {
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(WhereError::whole(format!("the expression is longer than {MAX_TEXT_BYTES} bytes")));
-    }
     check_params(params)?;
-    let node = parser::parse(text)?;
-    let mut analyzer = Analyzer { text, table, params, purpose, param_types: BTreeMap::new(), spent: 0 };
+    let node = tree(text)?;
+    let (param_types, subqueries) = (BTreeMap::new(), Vec::new());
+    let mut analyzer = Analyzer { text, table, params, purpose, param_types, catalog, subqueries, spent: 0 };
     let expr = analyzer.boolean(&node)?;
-    let sql = render::sql(&expr, table);
-    let conditions = conditions::of(&expr, table);
-    Ok(Filter { expr, sql, conditions })
+    let subqueries = std::mem::take(&mut analyzer.subqueries);
+    Filter::made(expr, subqueries, table)
 }
 
 /// Numbered from 1 without gaps.
@@ -120,11 +161,44 @@ fn check_params(params: &BTreeMap<u32, String>) -> Result<(), WhereError> {
 }
 
 impl Filter {
+    fn made(expr: Expr, subqueries: Vec<Subquery>, table: &TableSchema) -> Result<Self, WhereError> {
+        let dnf = if subqueries.is_empty() { None } else { Some(Dnf::of(&expr, table, &subqueries)?) };
+        let sql = render::sql(&expr, table, &subqueries);
+        let conditions = conditions::of(&expr, table);
+        Ok(Self { expr, sql, conditions, subqueries, dnf })
+    }
+
     /// Whether a row is in: `Some(true)` if so, none if the filter is null for it or Postgres would raise an error.
     /// `row` has a text, or none for NULL, for each column of the table's schema, as pgoutput gives it under the
-    /// settings of the replication connection.
+    /// settings of the replication connection. Subqueries are null: see [`Filter::matches_with`].
     pub fn matches(&self, row: &[Option<&str>]) -> Option<bool> {
-        eval::truth(&self.expr, &eval::Row { cells: row }).unwrap_or(None)
+        eval::truth(&self.expr, &eval::Row { cells: row, atoms: &[] }).unwrap_or(None)
+    }
+
+    /// The same where subqueries have these members.
+    pub fn matches_with(&self, row: &[Option<&str>], members: &dyn Members) -> Option<bool> {
+        let atoms = self.atoms(row, members);
+        eval::truth(&self.expr, &eval::Row { cells: row, atoms: &atoms }).unwrap_or(None)
+    }
+
+    /// Whether each subquery has the row's value.
+    pub fn atoms(&self, row: &[Option<&str>], members: &dyn Members) -> Vec<Option<bool>> {
+        let value = |subquery: &Subquery| -> Vec<Option<&str>> {
+            subquery.columns.iter().map(|at| row.get(*at).copied().flatten()).collect()
+        };
+        (self.subqueries.iter().enumerate())
+            .map(|(place, subquery)| members.contains(place, &value(subquery)))
+            .collect()
+    }
+
+    /// The subqueries, each once.
+    pub fn subqueries(&self) -> &[Subquery] {
+        &self.subqueries
+    }
+
+    /// The normal form of a filter with subqueries.
+    pub fn dnf(&self) -> Option<&Dnf> {
+        self.dnf.as_ref()
     }
 
     /// A boolean SQL expression over the table's columns. The same filter gives the same SQL.

@@ -3,7 +3,7 @@
 
 use super::error::WhereError;
 use super::lexer::{Token, TokenKind, characters, tokens};
-use super::syntax::{Index, Kind, Node, Test, TypeName};
+use super::syntax::{Index, Kind, Node, Select, Test, TypeName};
 use super::{MAX_DEPTH, MAX_NODES, MAX_TOKENS};
 
 /// Clients know the places of syntax errors in `SELECT 1 WHERE …`.
@@ -479,7 +479,11 @@ impl<'a> Parser<'a> {
     fn quantified(&mut self, at: usize, left: Node, operator: String, all: bool) -> Result<Node, WhereError> {
         self.expect_sign("(")?;
         if self.is_word("select") {
-            return Err(self.refused(at, "subqueries are not supported"));
+            if operator == "=" && !all {
+                let select = self.select()?.into();
+                return self.node(at, Kind::InSelect { negated: false, left: vec![left], select });
+            }
+            return Err(self.refused(at, "of subqueries only IN and NOT IN are supported"));
         }
         let right = self.within()?.into();
         self.expect_sign(")")?;
@@ -490,7 +494,12 @@ impl<'a> Parser<'a> {
     fn list(&mut self, at: usize, left: Node, negated: bool) -> Result<Node, WhereError> {
         self.expect_sign("(")?;
         if self.is_word("select") {
-            return Err(self.refused(at, "subqueries are not supported"));
+            let select = self.select()?.into();
+            let left = match left.kind {
+                Kind::Row(columns) => columns,
+                _ => vec![left],
+            };
+            return self.node(at, Kind::InSelect { negated, left, select });
         }
         let list = self.items(")")?;
         self.node(at, Kind::In { negated, left: left.into(), list })
@@ -514,6 +523,40 @@ impl<'a> Parser<'a> {
         let node = self.expression(0);
         self.bounded = outer;
         node
+    }
+
+    /// `SELECT column, … FROM table [WHERE …] )`
+    fn select(&mut self) -> Result<Select, WhereError> {
+        let start = self.start();
+        self.expect_word("select")?;
+        let plain = "a subquery is SELECT columns FROM table WHERE …, without anything else";
+        if self.is_word("distinct") || self.is_word("all") {
+            return Err(self.refused(start, plain));
+        }
+        let mut columns = Vec::new();
+        loop {
+            let at = self.start();
+            if !self.is_name() {
+                return Err(self.refused(at, plain));
+            }
+            columns.push((at, self.names()?));
+            if !self.take_sign(",") {
+                break;
+            }
+        }
+        if !self.take_word("from") {
+            return Err(self.refused(self.start(), plain));
+        }
+        let table_at = self.start();
+        let table = self.names()?;
+        let filter = if self.take_word("where") { Some(self.within()?) } else { None };
+        if !self.take_sign(")") {
+            return Err(match self.peek() {
+                TokenKind::End => self.unexpected(),
+                _ => self.refused(self.start(), plain),
+            });
+        }
+        Ok(Select { columns, table, table_at, filter })
     }
 
     fn prefix(&mut self) -> Result<Node, WhereError> {
@@ -573,7 +616,7 @@ impl<'a> Parser<'a> {
             TokenKind::Punctuation("(") => {
                 self.advance();
                 if self.is_word("select") {
-                    return Err(self.refused(at, "subqueries are not supported"));
+                    return Err(self.refused(at, "scalar subqueries are not supported: write column IN (SELECT …)"));
                 }
                 let mut items = self.items(")")?;
                 if items.len() > 1 {
@@ -622,7 +665,7 @@ impl<'a> Parser<'a> {
                 let items = self.items(")")?;
                 self.node(at, Kind::Row(items))
             }
-            "exists" if called => Err(self.refused(at, "subqueries are not supported")),
+            "exists" if called => Err(self.refused(at, "EXISTS is not supported: write column IN (SELECT …)")),
             "like" | "left" | "right" | "ilike" if called => self.named(at),
             "current_date" | "current_time" | "current_timestamp" | "localtime" | "localtimestamp" | "current_user"
             | "session_user" | "user" | "current_role" | "current_catalog" | "current_schema" | "system_user" => {
@@ -651,6 +694,14 @@ impl<'a> Parser<'a> {
             (self.at, self.nodes) = back;
         }
         Ok(None)
+    }
+
+    fn is_name(&self) -> bool {
+        match self.peek() {
+            TokenKind::Quoted(_) => true,
+            TokenKind::Word(word) => !RESERVED.contains(&word.as_str()),
+            _ => false,
+        }
     }
 
     /// `name`, `a.b`

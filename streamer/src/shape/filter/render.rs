@@ -4,14 +4,15 @@
 use std::fmt::Write as _;
 
 use super::expr::{Expr, Kind, Sign};
+use super::subquery::Subquery;
 use super::text;
 use super::types::Type;
 use super::value::Maybe;
 use crate::shape::table::{TableSchema, quote};
 
-/// The expression.
-pub(super) fn sql(expr: &Expr, table: &TableSchema) -> String {
-    let mut writer = Writer { out: String::new(), table };
+/// The expression, with these subqueries.
+pub(super) fn sql(expr: &Expr, table: &TableSchema, subqueries: &[Subquery]) -> String {
+    let mut writer = Writer { out: String::new(), table, subqueries };
     writer.expr(expr);
     writer.out
 }
@@ -19,6 +20,7 @@ pub(super) fn sql(expr: &Expr, table: &TableSchema) -> String {
 struct Writer<'a> {
     out: String,
     table: &'a TableSchema,
+    subqueries: &'a [Subquery],
 }
 
 /// A string for SQL, safe whatever `standard_conforming_strings` is.
@@ -79,6 +81,13 @@ impl Writer<'_> {
                         let _ = write!(self.out, "({name}::{ty})");
                     }
                     None => self.push(&name),
+                }
+            }
+            Kind::Atom(index) => {
+                if let Some(subquery) = self.subqueries.get(*index) {
+                    let left: Vec<String> =
+                        subquery.columns.iter().map(|at| quote(&self.table.columns[*at].name)).collect();
+                    let _ = write!(self.out, "(({}) IN ({}))", left.join(", "), subquery.to_sql());
                 }
             }
             Kind::And(all) | Kind::Or(all) => {

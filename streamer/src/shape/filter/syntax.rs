@@ -40,6 +40,11 @@ pub(super) enum Kind {
         left: Box<Node>,
         list: Vec<Node>,
     },
+    InSelect {
+        negated: bool,
+        left: Vec<Node>,
+        select: Box<Select>,
+    },
     Between {
         negated: bool,
         symmetric: bool,
@@ -104,6 +109,15 @@ pub(super) struct TypeName {
     pub(super) array: bool,
 }
 
+/// `SELECT columns FROM table [WHERE filter]`
+#[derive(Clone, Debug)]
+pub(super) struct Select {
+    pub(super) columns: Vec<(usize, Vec<String>)>,
+    pub(super) table: Vec<String>,
+    pub(super) table_at: usize,
+    pub(super) filter: Option<Node>,
+}
+
 impl Node {
     /// Every direct child.
     pub(super) fn children(&self) -> Vec<&Node> {
@@ -124,6 +138,7 @@ impl Node {
             | Kind::Quantified { left, right, .. }
             | Kind::AtTimeZone(left, right) => vec![left, right],
             Kind::In { left, list, .. } => std::iter::once(&**left).chain(list).collect(),
+            Kind::InSelect { left, select, .. } => left.iter().chain(&select.filter).collect(),
             Kind::Between { of, low, high, .. } => vec![of, low, high],
             Kind::Like { of, pattern, escape, .. } => {
                 let mut all: Vec<&Node> = vec![of, pattern];
