@@ -145,12 +145,34 @@ impl<'a> Expressions<'a> {
                 let column = self.random.one_of(COLUMNS).0;
                 format!("{column} IS {not}NULL")
             }
-            14 => self.value("bool", depth),
+            14 if self.chance(2) => self.value("bool", depth),
+            14 => self.digits(depth + 1),
             _ => {
                 let (column, kind) = *self.random.one_of(COLUMNS);
                 format!("{column} {} {}", self.one_of(&["=", "=", "<>", "<", ">="]), self.literal(kind))
             }
         }
+    }
+
+    /// Looks at single digits of what a value is as text: comparisons forgive small mistakes.
+    fn digits(&mut self, depth: u64) -> String {
+        let kinds = [
+            "int4",
+            "int8",
+            "numeric",
+            "numeric",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "interval",
+            "int4[]",
+            "numeric[]",
+        ];
+        let kind = self.one_of(&kinds);
+        let (skip, digit) = ("_".repeat(self.random.index(12)), self.random.below(10));
+        let pattern = if self.chance(2) { format!("{skip}{digit}%") } else { format!("%{digit}{skip}") };
+        format!("({})::text LIKE '{pattern}'", self.value(kind, depth))
     }
 
     /// The kind itself or one that it is compared with.

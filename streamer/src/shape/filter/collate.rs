@@ -32,10 +32,14 @@ fn source(expr: &Expr, table: &TableSchema) -> Source {
     if !is_collatable(&expr.ty) {
         return Source::Any;
     }
+    // Whatever makes a `name`, it has the type's own collation.
+    if *expr.ty.element().unwrap_or(&expr.ty) == Type::Name {
+        return Source::C;
+    }
     match &expr.kind {
         Kind::Const(_) => Source::Any,
-        Kind::Column(index) if *expr.ty.element().unwrap_or(&expr.ty) != Type::Name => Source::Column(*index),
-        Kind::Column(_) | Kind::Collate(_) => Source::C,
+        Kind::Column(index) => Source::Column(*index),
+        Kind::Collate(_) => Source::C,
         _ => merged(&expr.parts(), table),
     }
 }

@@ -180,6 +180,13 @@ fn infinity_has_no_time_of_day_and_null_hides_errors() {
     check("(1 / id < NULL) IS NULL", &[("id", "0")], Some(true));
 }
 
+/// Found by the differential test: a `name` is compared under C, whatever stands beside it.
+#[test]
+fn names_have_the_collation_c() {
+    check("'été'::name ILIKE t", &[("t", "ÉTÉ")], Some(false));
+    check("'été' ILIKE t", &[("t", "ÉTÉ")], Some(true));
+}
+
 #[test]
 fn errors_as_clients_know_them() {
     refused("1 x 1", "At location 17: syntax error at or near \"x\"");
