@@ -16,6 +16,7 @@ pub mod follower;
 pub mod http;
 pub mod place;
 pub mod postgres;
+pub mod proxy;
 pub mod random;
 pub mod redis;
 pub mod shape;

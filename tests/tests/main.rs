@@ -3,6 +3,7 @@
 
 mod backfill;
 mod batch;
+mod campaign;
 mod commands;
 mod convergence;
 mod crash;
