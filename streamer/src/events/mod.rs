@@ -22,7 +22,7 @@ use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -187,11 +187,6 @@ impl Events {
     /// it is alive.
     pub fn shared(&self) -> (Arc<Log>, Arc<Registry>, Duration) {
         (Arc::clone(&self.log), Arc::clone(&self.registry), self.heartbeat)
-    }
-
-    /// Changes whenever readers have something to do.
-    pub fn arrivals(&self) -> watch::Receiver<u64> {
-        self.log.arrivals()
     }
 
     /// A cursor at the watermark: from there on one sees everything that is not final yet.

@@ -92,7 +92,15 @@ impl Fanout {
                 .spawn(move || reactor.run())
                 .map_err(Error::io("start a thread"))?;
             let Remote { orders, waker } = &fanout.reactors[number];
-            tokio::spawn(wake(Arc::clone(events), orders.clone(), Arc::clone(waker), shutdown.clone()));
+            let (ringing, log) = (Arc::clone(waker), events.shared().0);
+            log.on_arrival(move || ring(&ringing));
+            let (orders, waker, ending) = (orders.clone(), Arc::clone(waker), shutdown.clone());
+            tokio::spawn(async move {
+                ending.cancelled().await;
+                // It has stopped already if this cannot be sent.
+                let _ = orders.send(Order::Stop);
+                ring(&waker);
+            });
         }
         Ok(fanout)
     }
@@ -138,22 +146,6 @@ fn give_back_to(fanout: Weak<Fanout>) -> Return {
             runtime.spawn(catch_up::serve(fanout, alone));
         }
     })
-}
-
-/// Tells a reactor that the log has something, or that it is time to stop.
-async fn wake(events: Arc<Events>, orders: Sender<Order>, waker: Arc<mio::Waker>, shutdown: CancellationToken) {
-    let mut arrivals = events.arrivals();
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            changed = arrivals.changed() => if changed.is_err() { break },
-        }
-        ring(&waker);
-    }
-    // It has stopped already if this cannot be sent.
-    let _ = orders.send(Order::Stop);
-    ring(&waker);
 }
 
 fn ring(waker: &mio::Waker) {

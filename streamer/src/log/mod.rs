@@ -21,6 +21,7 @@ pub use transaction::{Event, Touched, Transaction};
 
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use ring::Ring;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
@@ -130,8 +131,10 @@ pub struct Counts {
     pub events: u64,
 }
 
+/// Called when readers have something to do; must not wait.
+type Waker = Box<dyn Fn() + Send + Sync>;
+
 /// The shared log.
-#[derive(Debug)]
 pub struct Log {
     limits: Limits,
     state: RwLock<State>,
@@ -139,6 +142,8 @@ pub struct Log {
     events: AtomicU64,
     /// Counts what readers of events should wake up for.
     arrivals: watch::Sender<u64>,
+    /// Threads that are woken besides, without a task in between.
+    wakers: RwLock<Vec<Waker>>,
     /// Counts arrivals of row changes.
     row_arrivals: watch::Sender<u64>,
     head: watch::Sender<Lsn>,
@@ -154,6 +159,12 @@ struct State {
     woken_at_head: Lsn,
 }
 
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("limits", &self.limits).field("tip", &self.tip()).finish_non_exhaustive()
+    }
+}
+
 impl Log {
     /// Empty, and of no history yet.
     pub fn new(limits: Limits) -> Self {
@@ -164,6 +175,7 @@ impl Log {
             events: AtomicU64::new(0),
             state: RwLock::new(State { epoch: None, ring, woken_at_head: Lsn(0) }),
             arrivals: watch::Sender::new(0),
+            wakers: RwLock::default(),
             row_arrivals: watch::Sender::new(0),
             head: watch::Sender::new(Lsn(0)),
             feed: watch::Sender::new(Feed::Starting),
@@ -417,6 +429,11 @@ impl Log {
         self.row_arrivals.subscribe()
     }
 
+    /// Calls `waker` whenever readers have something to do, from the thread that brings it: it must not wait.
+    pub fn on_arrival(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.wakers.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(waker));
+    }
+
     /// The head.
     pub fn head(&self) -> watch::Receiver<Lsn> {
         self.head.subscribe()
@@ -443,6 +460,9 @@ impl Log {
     }
 
     fn wake(&self) {
+        for wake in &*self.wakers.read().unwrap_or_else(PoisonError::into_inner) {
+            wake();
+        }
         self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
     }
 
