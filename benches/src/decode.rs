@@ -42,7 +42,8 @@ async fn load(postgres: &Postgres, rows: u32, first: bool) {
     if !first {
         postgres.sql("select pg_drop_replication_slot('recvlogical')").await;
     }
-    postgres.sql("truncate message; select pg_create_logical_replication_slot('recvlogical', 'pgoutput')").await;
+    postgres.sql("truncate message").await;
+    postgres.sql("select pg_create_logical_replication_slot('recvlogical', 'pgoutput')").await;
     // The streamer makes its own, and confirms what is in it by now.
     let mut streamer = Streamer::start(postgres, &["--replica", "decode", "--ring-bytes", "1MiB"]).await;
     assert!(streamer.terminate().await.success());
