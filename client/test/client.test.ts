@@ -270,6 +270,15 @@ describe('recording', () => {
     await eventually('x comes', async () => (await client.materialize('order', 'x')) !== null);
   });
 
+  it('polls for what the server does not push', async () => {
+    const server = new ModelServer(order, { pushesNothing: true });
+    server.capture('created', 'before', { status: 'open' });
+    const client = device(server);
+    await eventually('it polls', () => client.syncStatus().connection === 'polling');
+    server.capture('created', 'x', { status: 'open' });
+    await eventually('x comes', async () => (await client.materialize('order', 'x')) !== null);
+  });
+
   it('listens over a WebSocket where streams stay mute', async () => {
     const server = new ModelServer(order);
     // A proxy that holds streams back: they open, and nothing comes.

@@ -13,7 +13,7 @@ import type { LocalEvent, WireEvent } from '../event.js';
 import type { Changes, EventStore } from '../store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep, type BackoffOptions } from './backoff.js';
 import { INITIAL_STATUS, type SharedStatus } from './tabs.js';
-import { streamBySocket, streamBySse } from './stream.js';
+import { POLLING_ONLY, streamBySocket, streamBySse } from './stream.js';
 import { abortable, type Transport } from './transport.js';
 
 /** How the engine paces itself; every value has a default. */
@@ -205,6 +205,11 @@ export class SyncEngine {
         const { code = '', details = {} } = thrown instanceof HeadwaterError ? thrown : {};
         if (details.status === 410) {
           await this.lostHistory();
+          continue;
+        }
+        if (code === POLLING_ONLY && this.options.receive === 'auto') {
+          mute = MUTE_STREAMS + MUTE_SOCKETS;
+          polls = 0;
           continue;
         }
         if (details.status === 401) this.parts.transport.tokenExpired();

@@ -23,6 +23,9 @@ export interface StreamQuery {
   readonly cursor?: string;
 }
 
+/** The code of a stream of entities whose events are not pushed (`notification: noop`). */
+export const POLLING_ONLY = 'polling_only';
+
 /** The server says something every 15 s: after three of those a stream is dead. */
 const SILENCE_MS = 45_000;
 
@@ -123,6 +126,8 @@ function partOf(blocks: readonly SseBlock[]): StreamPart {
     if (event === 'headwater.reset') return { events, cursor, reset: true, expired: false };
     if (event === 'headwater.expired') return { events, cursor, reset: false, expired: true };
     if (event === 'headwater.error') throw refusal(data);
+    // It passes over some of what was asked for, and its cursor moves on nevertheless: nothing of it may be taken.
+    if (event === 'headwater.polling') throw new HeadwaterError(POLLING_ONLY, 'the server does not push events of some of these entities', { retryable: true });
     // Other words of the server's own are for newer clients.
     if (data !== null && !event.startsWith('headwater.')) events.push(JSON.parse(data) as WireEvent);
     if (id !== '') cursor = id;

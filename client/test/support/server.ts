@@ -24,6 +24,8 @@ export interface ServerOptions {
   readonly now?: () => number;
   /** Refuses an event with a code. */
   readonly judge?: (event: JsonObject) => string | undefined;
+  /** Whether events are to be polled: streams say so, and pass over them. */
+  readonly pushesNothing?: boolean;
   /** Whether the token lets in. */
   readonly admits?: (authorization: string | null) => boolean;
 }
@@ -222,10 +224,15 @@ export class ModelServer {
           return;
         }
         send(`retry: 1000\nid: ${this.cursor(at)}\n\n`);
+        if (this.options.pushesNothing === true) send('event: headwater.polling\ndata: {"entity_types":["order"]}\n\n');
         wake = () => {
           for (const event of this.events) {
             if (event.position <= (at ?? 0)) continue;
             at = event.position;
+            if (this.options.pushesNothing === true) {
+              send(`id: ${this.cursor(at)}\n\n`);
+              continue;
+            }
             const text = `id: ${this.cursor(at)}\nevent: ${String(event.wire['event_type'])}\ndata: ${JSON.stringify(event.wire)}\n\n`;
             // In two pieces: blocks arrive torn.
             send(text.slice(0, 20));
