@@ -194,43 +194,48 @@ impl Entity {
         };
         let missing = refused("There is none, or it is somebody else's.");
         let position = json!({"type": "integer"});
+        let last = json!({"type": "object", "properties": {
+            "timestamp": {"$ref": "#/components/schemas/Instant"}, "id": {"type": "string", "format": "uuid"}}});
         let line = json!({
             "type": "object",
             "description": "A line for each entity: its state, its latest position, its last event. A last line has the cursor to go on from.",
             "properties": {
                 "entity_id": {"type": "string"}, "state": state, "position": position,
-                "last": {"type": "object", "properties": {
-                    "timestamp": {"$ref": "#/components/schemas/Instant"}, "id": {"type": "string", "format": "uuid"}}},
+                "last": last,
                 "cursor": {"$ref": "#/components/schemas/Cursor"}}
         });
         let one = json!({
             "type": "object", "required": ["entity_id", "state"],
-            "properties": {"entity_id": {"type": "string"}, "state": state, "position": position}
+            "description": "With as_of: that time and the state then. Without: the row as it is, its latest position, its last event.",
+            "properties": {"entity_type": {"type": "string"}, "entity_id": {"type": "string"}, "state": state, "position": position,
+                "last": last, "as_of": {"$ref": "#/components/schemas/Instant"}}
         });
         let page = json!({
-            "type": "object", "required": ["events"],
-            "properties": {"events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}, "has_more": {"type": "boolean"}}
+            "type": "object", "required": ["events", "cursor", "has_more"],
+            "properties": {"events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+                "cursor": {"type": ["string", "null"], "description": "To go on with, as long as has_more."}, "has_more": {"type": "boolean"}}
         });
         let get = |id: &str, summary: &str, parameters: Value, responses: Value| json!({"operationId": format!("{id}_{name}"), "summary": summary, "tags": [name], "parameters": parameters, "responses": responses});
         [
             (
                 format!("{prefix}/snapshot"),
-                json!({"get": get("snapshot", "All states, with a cursor: how a new device starts.", json!([]),
+                json!({"get": get("snapshot", "All states, with a cursor: how a new device starts.", json!([parameter("tenant_id")]),
                     json!({"200": answer("The states.", "application/x-ndjson", line)}))}),
             ),
             (
                 format!("{prefix}/{{entity_id}}"),
                 json!({
                     "x-sync": self.sync(),
-                    "get": get("get", "One state.", json!([parameter("path_entity_id"), parameter("as_of")]),
-                        json!({"200": answer("The state.", "application/json", one), "404": missing}))
+                    "get": get("get", "One state.", json!([parameter("path_entity_id"), parameter("as_of"), parameter("tenant_id")]),
+                        json!({"200": answer("The state.", "application/json", one), "404": missing,
+                            "410": refused("The history that as_of asks for has been dropped.")}))
                 }),
             ),
             (
                 format!("{prefix}/{{entity_id}}/history"),
                 json!({"get": get("history", "The events of one entity, oldest first.",
-                    json!([parameter("path_entity_id"), parameter("since"), parameter("history_after"), parameter("limit")]),
-                    json!({"200": answer("A page.", "application/json", page), "404": missing}))}),
+                    json!([parameter("path_entity_id"), parameter("history_cursor"), parameter("limit"), parameter("tenant_id")]),
+                    json!({"200": answer("A page; empty if there is none, or it is somebody else's.", "application/json", page)}))}),
             ),
         ]
     }
