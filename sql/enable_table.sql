@@ -85,8 +85,10 @@ begin
   settable := headwater.settable_columns(relation, new.key_columns || new.tenant_column || new.user_column || new.excluded);
   new.rules := headwater.parse_rules(coalesce(events, old.rules, '["created", "updated", "deleted"]'), settable);
 
-  -- Before the table is locked: it may read far.
-  had_history := old.entity_type is not null or exists (select from headwater.event e where e.entity_type = new.entity_type);
+  -- No index finds the events of an entity by its name alone, but only what is enabled, or was, has some.
+  had_history := old.entity_type is not null
+                 or exists (select from headwater.entity e where e.entity_type = new.entity_type)
+                 or exists (select from headwater.past_entity p where p.entity_type = new.entity_type);
   perform headwater.ensure_publications();
   attached := headwater.attach_capture(relation, new.entity_type);
   refolds := exists (select from jsonb_each(old.rules) r where new.rules -> r.key is distinct from r.value);
@@ -98,6 +100,7 @@ begin
 
   -- A table that was dropped leaves its entity to the next one of that name.
   delete from headwater.entity e where e.entity_type = new.entity_type;
+  delete from headwater.past_entity p where p.entity_type = new.entity_type;
   insert into headwater.entity select new.*;
   perform headwater.set_identity(member, new.entity_type) from headwater.members(relation) member;
   perform headwater.remember(relation);

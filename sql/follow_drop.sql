@@ -16,6 +16,7 @@ begin
     returning e.entity_type
   loop
     raise notice 'entity "%" is out of the registry; its history stays', entity;
+    insert into headwater.past_entity values (entity) on conflict do nothing;
     delete from headwater.member m where m.entity_type = entity;
   end loop;
   for part in

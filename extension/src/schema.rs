@@ -12,7 +12,8 @@ extension_sql_file!("../../sql/rejected_event.sql", name = "rejected_event", req
 extension_sql_file!("../../sql/snapshot.sql", name = "snapshot", requires = ["rejected_event"]);
 extension_sql_file!("../../sql/member.sql", name = "member", requires = ["snapshot"]);
 extension_sql_file!("../../sql/erased.sql", name = "erased", requires = ["member"]);
-extension_sql_file!("../../sql/change_allowed.sql", name = "change_allowed", requires = ["erased"]);
+extension_sql_file!("../../sql/past_entity.sql", name = "past_entity", requires = ["erased"]);
+extension_sql_file!("../../sql/change_allowed.sql", name = "change_allowed", requires = ["past_entity"]);
 extension_sql_file!("../../sql/refuse_change.sql", name = "refuse_change", requires = ["change_allowed"]);
 extension_sql_file!("../../sql/caller.sql", name = "caller", requires = ["refuse_change"]);
 extension_sql_file!("../../sql/uuid_v7.sql", name = "uuid_v7", requires = ["caller"]);

@@ -14,6 +14,10 @@ alter table headwater.snapshot
   drop constraint snapshot_entity_type_entity_id_tenant_id_key,
   add unique nulls not distinct (entity_type, entity_id, tenant_id, id);
 -- file: erased
+-- file: past_entity
+insert into headwater.past_entity
+select distinct e.entity_type from headwater.event e
+where not exists (select from headwater.entity r where r.entity_type operator(pg_catalog.=) e.entity_type);
 -- file: backfill_progress
 drop function headwater.history(text, text, timestamptz, int);
 drop function headwater.check();

@@ -109,6 +109,7 @@ mod tests {
         ("event_position_seq", "rwa"),
         ("member", ""),
         ("meta", "rwa"),
+        ("past_entity", "rwa"),
         ("receipt", ""),
         ("rejected_event", "a"),
         ("snapshot", "rwa"),
