@@ -17,6 +17,7 @@ mod hostile;
 mod leaks;
 mod load;
 mod notify;
+mod misuse;
 mod open_transaction;
 mod openapi;
 mod orders;
