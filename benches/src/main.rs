@@ -49,7 +49,7 @@ struct Options {
     #[arg(value_enum)]
     sections: Vec<Section>,
     /// Rounds: how often each contender has its turn.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Rows of a bulk statement.
     #[arg(long, default_value_t = 100_000)]
