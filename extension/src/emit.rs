@@ -1,5 +1,7 @@
 //! `headwater.emit`: a domain event in the caller's own transaction.
 
+use std::borrow::Cow;
+
 use headwater_model::event::{Code, MAX_ENTITY_ID_BYTES, MAX_PAYLOAD_BYTES, MAX_TEXT_BYTES, NewEvent, Reject, is_name};
 use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, Uuid};
@@ -10,7 +12,8 @@ use crate::raise::raise;
 use crate::clock::{self, pg_uuid};
 use crate::custom::Runner;
 use crate::head::{has_event, is_erased, object};
-use crate::ingest::apply::{self, Prepared, Record, Source};
+use crate::ingest::apply::{self, Prepared};
+use crate::ingest::record::{self, Record, Source};
 use crate::ingest::{Checked, check, lock_for_record};
 use crate::{session, table};
 
@@ -101,19 +104,19 @@ fn emit(
     } else {
         let record = Record {
             id,
-            tenant: event.tenant_id,
-            entity_type: event.entity_type,
-            entity_id: event.entity_id,
-            event_type: event.event_type,
-            payload: event.payload,
+            tenant: event.tenant_id.map(Cow::Owned),
+            entity_type: Cow::Owned(event.entity_type),
+            entity_id: Cow::Owned(event.entity_id),
+            event_type: Cow::Owned(event.event_type),
+            payload: Cow::Owned(event.payload),
             schema_version: event.schema_version,
             occurred_at,
-            user_id: event.user_id,
-            client_id: event.client_id,
+            user_id: event.user_id.map(Cow::Owned),
+            client_id: event.client_id.map(Cow::Owned),
             source: Source::Sql,
             applies: false,
         };
-        Spi::connect_mut(|client| apply::record(client, &[record]));
+        record::record([record]);
     }
     pg_uuid(id)
 }

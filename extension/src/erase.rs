@@ -1,5 +1,7 @@
 //! `headwater.erase`: an entity is forgotten, but for a marker and a tombstone.
 
+use std::borrow::Cow;
+
 use headwater_model::event::{Code, Reject};
 use pgrx::PgSqlErrorCode;
 use pgrx::prelude::*;
@@ -8,7 +10,7 @@ use serde_json::Map;
 
 use crate::clock;
 use crate::head::Entity;
-use crate::ingest::apply::{self, Record, Source};
+use crate::ingest::record::{Record, Source, record};
 use crate::ingest::{delete_row, lock_for_record};
 use crate::materialize::{enabled, instant};
 use crate::raise::raise;
@@ -48,7 +50,9 @@ fn erase(entity_type: &str, entity_id: &str) -> i64 {
             tenants.push(tenant);
         }
         let emptied = changing_events(|| {
-            let sql = "update headwater.event set payload = '{}' where entity_type = $1 and entity_id = $2 and payload <> '{}'";
+            // Who changed it, and on which device, may be the very person.
+            let sql = "update headwater.event set payload = '{}', user_id = null, client_id = null
+                       where entity_type = $1 and entity_id = $2 and (payload <> '{}' or num_nonnulls(user_id, client_id) > 0)";
             run_once(client, &format!("with emptied as ({sql} returning 1) select count(*) from emptied"), &of_entity())
                 .first()
                 .get_one::<i64>()
@@ -71,13 +75,13 @@ fn erase(entity_type: &str, entity_id: &str) -> i64 {
         .get_one()
         .expect("a timestamptz")
         .map_or_else(clock::now, |last| clock::now().max(instant(last).plus(1)));
-        let tombstone = |tenant| Record {
+        let tombstone = |tenant: Option<String>| Record {
             id: clock::new_id(),
-            tenant,
-            entity_type: entity_type.to_owned(),
-            entity_id: entity_id.to_owned(),
-            event_type: format!("{entity_type}.erased"),
-            payload: Map::new(),
+            tenant: tenant.map(Cow::Owned),
+            entity_type: Cow::Borrowed(entity_type),
+            entity_id: Cow::Borrowed(entity_id),
+            event_type: Cow::Owned(format!("{entity_type}.erased")),
+            payload: Cow::Owned(Map::new()),
             schema_version: table.schema_version,
             occurred_at,
             user_id: None,
@@ -85,7 +89,7 @@ fn erase(entity_type: &str, entity_id: &str) -> i64 {
             source: Source::Capture,
             applies: true,
         };
-        apply::record(client, &tenants.into_iter().map(tombstone).collect::<Vec<_>>());
+        record(tenants.into_iter().map(tombstone));
         emptied.expect("a count").unwrap_or(0)
     })
 }

@@ -5,14 +5,14 @@ use headwater_model::event::{StoredEvent, name_of};
 use headwater_model::fold::{self, State};
 use headwater_model::rules::Rules;
 use headwater_model::upcast::{Shape, Upcasts};
-use pgrx::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_literal};
+use pgrx::{FromDatum, Uuid};
 use serde_json::Value;
 
 use crate::custom::{self, Runner};
 use crate::jsonb::JsonB;
-use crate::spi::{latest, read_once};
+use crate::spi::{SetStatement, for_each_row, latest, read_once};
 
 /// An entity within a tenant: what locks, heads and folds belong to.
 #[allow(clippy::struct_field_names, reason = "the names that they have in SQL")]
@@ -36,32 +36,46 @@ pub(crate) struct Head {
 
 /// Where these entities stand, all of one type and tenant.
 pub(crate) fn heads(
-    client: &SpiClient<'_>,
+    client: &mut SpiClient<'_>,
     entity_type: &str,
     tenant: Option<&str>,
     entity_ids: &[String],
 ) -> Vec<Head> {
-    read_once(
-        client,
-        "select h.occurred_at, h.id,
-                exists (select from headwater.erased x where x.entity_type = $1 and x.entity_id = u.entity_id)
-         from unnest($3::text[]) with ordinality u (entity_id, place)
-         left join lateral (
-           (select e.occurred_at, e.id from headwater.event e
-            where e.entity_type = $1 and e.entity_id = u.entity_id and e.tenant_id is not distinct from $2 and e.applies
-            order by e.occurred_at desc, e.id desc limit 1)
-           union all
-           (select s.occurred_at, s.id from headwater.snapshot s
-            where s.entity_type = $1 and s.entity_id = u.entity_id and s.tenant_id is not distinct from $2 and s.id is not null)
-           order by 1 desc, 2 desc limit 1
-         ) h on true
-         order by u.place",
-        &[entity_type.into(), tenant.into(), entity_ids.to_vec().into()],
-    )
-    .map(|row| {
-        Head { last: order_of(&row, 1, 2), erased: row.get(3).expect("a boolean").expect("exists is not null") }
-    })
-    .collect()
+    thread_local! {
+        static HEADS: SetStatement = SetStatement::new(
+            // Where nothing was ever erased or folded, that is asked once, not for each entity.
+            "select h.occurred_at, h.id,
+                    (select exists (select from headwater.erased))
+                    and exists (select from headwater.erased x where x.entity_type = $1 and x.entity_id = u.entity_id)
+             from unnest($3::text[]) with ordinality u (entity_id, place)
+             left join lateral (
+               (select e.occurred_at, e.id from headwater.event e
+                where e.entity_type = $1 and e.entity_id = u.entity_id and e.tenant_id is not distinct from $2 and e.applies
+                order by e.occurred_at desc, e.id desc limit 1)
+               union all
+               (select s.occurred_at, s.id from headwater.snapshot s
+                where (select exists (select from headwater.snapshot)) and s.entity_type = $1 and s.entity_id = u.entity_id and s.tenant_id is not distinct from $2
+                  and s.id is not null)
+               order by 1 desc, 2 desc limit 1
+             ) h on true
+             order by u.place",
+        );
+    }
+    HEADS.with(|heads| heads.run(client, &[entity_type.into(), tenant.into(), entity_ids.to_vec().into()]));
+    let mut heads = Vec::with_capacity(entity_ids.len());
+    for_each_row(client, |values, nulls| {
+        // SAFETY: a timestamptz, a uuid and a boolean.
+        let (at, id, erased) = unsafe {
+            (
+                TimestampWithTimeZone::from_datum(values[0], nulls[0]),
+                Uuid::from_datum(values[1], nulls[1]),
+                bool::from_datum(values[2], nulls[2]),
+            )
+        };
+        let last = at.zip(id).map(|(at, id)| (micros(at), uuid::Uuid::from_bytes(*id.as_bytes())));
+        heads.push(Head { last, erased: erased.expect("exists is not null") });
+    });
+    heads
 }
 
 /// The latest position of an entity; 0 where it has no event.

@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell};
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{Datum, DatumWithOid};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiTupleTable};
@@ -29,6 +29,78 @@ impl Statement {
             client.prepare_mut(self.sql.as_str(), &types).expect("the statement is ours").keep()
         });
         client.update(plan, None, args).expect("the statement is ours")
+    }
+}
+
+/// A statement about a set of keys, whose rows [`for_each_row`] reads. It is planned once, for whatever set, and looks each
+/// key up: a hundred keys of a table that is small yet would be worth reading all of it, and the plan stays when it has
+/// grown.
+pub(crate) struct SetStatement {
+    sql: CString,
+    plan: Cell<pg_sys::SPIPlanPtr>,
+}
+
+impl SetStatement {
+    /// A statement with parameters `$1`…, whose types are those of the first run's arguments.
+    pub(crate) fn new(sql: impl Into<Vec<u8>>) -> Self {
+        Self { sql: CString::new(sql).expect("names hold no NUL"), plan: Cell::new(std::ptr::null_mut()) }
+    }
+
+    /// Runs it. Sees what was committed until now and what this transaction has done.
+    pub(crate) fn run(&self, _client: &mut SpiClient<'_>, args: &[DatumWithOid<'_>]) {
+        let mut values: Vec<_> =
+            args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::from(0), Datum::sans_lifetime)).collect();
+        let nulls: Vec<_> = args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' }).collect();
+        // SAFETY: connected to SPI, as the client shows; as many values as the statement has parameters, of their types.
+        // A plan that is kept outlives the transaction.
+        unsafe {
+            // From here on `read_once` sees what is done, in this subtransaction too.
+            pg_sys::GetCurrentTransactionId();
+            if self.plan.get().is_null() {
+                let mut types: Vec<_> = args.iter().map(DatumWithOid::oid).collect();
+                let count = i32::try_from(types.len()).expect("a few");
+                let options = pg_sys::CURSOR_OPT_GENERIC_PLAN.cast_signed();
+                let plan = pg_sys::SPI_prepare_cursor(self.sql.as_ptr(), count, types.as_mut_ptr(), options);
+                assert!(!plan.is_null(), "the statement is ours");
+                pg_sys::SPI_keepplan(plan);
+                self.plan.set(plan);
+            }
+            self.find_by_index();
+            pg_sys::SPI_tuptable = std::ptr::null_mut();
+            let done = pg_sys::SPI_execute_plan(self.plan.get(), values.as_mut_ptr(), nulls.as_ptr().cast(), false, 0);
+            assert!(done >= 0, "the statement is ours");
+        }
+    }
+}
+
+impl SetStatement {
+    /// Plans it, if it has no plan or an old one, as if there were no scans of whole tables.
+    unsafe fn find_by_index(&self) {
+        struct Setting(bool);
+        impl Drop for Setting {
+            fn drop(&mut self) {
+                // SAFETY: a variable of the backend.
+                unsafe { pg_sys::enable_seqscan = self.0 };
+            }
+        }
+        // SAFETY: connected to SPI; the plan is kept. What is returned here stays for the next to ask.
+        unsafe {
+            let _before = Setting(pg_sys::enable_seqscan);
+            pg_sys::enable_seqscan = false;
+            let planned = pg_sys::SPI_plan_get_cached_plan(self.plan.get());
+            if !planned.is_null() {
+                pg_sys::ReleaseCachedPlan(planned, pg_sys::CurrentResourceOwner);
+            }
+        }
+    }
+}
+
+impl Drop for SetStatement {
+    fn drop(&mut self) {
+        if !self.plan.get().is_null() {
+            // SAFETY: a kept plan, which nobody else has.
+            unsafe { pg_sys::SPI_freeplan(self.plan.get()) };
+        }
     }
 }
 

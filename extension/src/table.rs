@@ -18,10 +18,10 @@ use crate::jsonb::JsonB;
 use crate::raise::raise;
 
 use crate::head::object;
-use crate::ingest::unseen::KeyIndex;
+use crate::ingest::unseen::KeyIndexes;
 use crate::render::{self, Column, Row, RowRenderer, Writer};
 use crate::settings::Settings;
-use crate::spi::{Statement, for_each_row, latest};
+use crate::spi::{SetStatement, Statement, for_each_row, latest};
 
 /// An enabled table, or a partition of one.
 pub(crate) struct Table {
@@ -49,9 +49,13 @@ pub(crate) struct Table {
     pub(crate) horizon: Option<Micros>,
     /// Every row has its baseline, or an event that created it.
     pub(crate) backfilled: bool,
+    /// Its policies look at nothing but the row and the session: then they judge many rows of one statement as they would
+    /// one after the other.
+    pub(crate) policies_judge_alone: bool,
     /// The unique indexes over the key, once somebody has asked for them.
-    pub(crate) key_indexes: OnceCell<Rc<[KeyIndex]>>,
+    pub(crate) key_indexes: OnceCell<Rc<KeyIndexes>>,
     statements: RefCell<HashMap<String, Rc<Statement>>>,
+    set_statements: RefCell<HashMap<String, Rc<SetStatement>>>,
 }
 
 /// How many statements a table keeps; they differ by the columns that an event sets.
@@ -130,6 +134,20 @@ impl Table {
         statements.insert(name.to_owned(), Rc::clone(&statement));
         statement
     }
+
+    /// The same for statements about sets of rows.
+    pub(crate) fn set_statement(&self, name: &str, sql: impl FnOnce() -> String) -> Rc<SetStatement> {
+        let mut statements = self.set_statements.borrow_mut();
+        if let Some(statement) = statements.get(name) {
+            return Rc::clone(statement);
+        }
+        if statements.len() >= MAX_STATEMENTS {
+            statements.clear();
+        }
+        let statement = Rc::new(SetStatement::new(sql()));
+        statements.insert(name.to_owned(), Rc::clone(&statement));
+        statement
+    }
 }
 
 thread_local! {
@@ -200,7 +218,15 @@ pub(crate) fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
             client,
             &format!(
                 "select pg_catalog.to_jsonb(e) || pg_catalog.jsonb_build_object('relation', c.oid::int8,
-                   'horizon', (extract(epoch from e.horizon) operator(pg_catalog.*) 1000000)::int8)
+                   'horizon', (extract(epoch from e.horizon) operator(pg_catalog.*) 1000000)::int8,
+                   'policies_judge_alone', not exists (
+                     select from pg_catalog.pg_policy p
+                     where p.polrelid = c.oid and (
+                       pg_catalog.concat(p.polqual, p.polwithcheck) like '%{{SUBLINK%'
+                       or exists (
+                         select from pg_catalog.pg_depend d join pg_catalog.pg_proc f on f.oid = d.refobjid
+                         where d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass and d.objid = p.oid
+                           and d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass and f.provolatile <> 'i'))))
                  from headwater.entity e join pg_catalog.pg_class c on c.oid = e.relation
                  where e.entity_type = {} and (e.enabled or {})",
                 quote_literal(entity_type),
@@ -243,8 +269,10 @@ pub(crate) fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
             upcasts: Upcasts::parse(entry.schema_version, &entry.upcasts).expect("upcast has checked them"),
             horizon: entry.horizon.map(Micros),
             backfilled: entry.backfilled,
+            policies_judge_alone: entry.policies_judge_alone,
             key_indexes: OnceCell::new(),
             statements: RefCell::default(),
+            set_statements: RefCell::default(),
         })
     })
 }
@@ -263,6 +291,7 @@ struct Entry {
     /// Microseconds since 1970.
     horizon: Option<i64>,
     backfilled: bool,
+    policies_judge_alone: bool,
 }
 
 /// A column that makes up the entity is gone: better no change than one that no reader can place.

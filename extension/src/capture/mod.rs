@@ -227,8 +227,8 @@ impl Fired<'_> {
 struct Record<'t> {
     table: &'t Table,
     depth: i32,
-    /// The entity whose change is ingest's own.
-    own: Option<String>,
+    /// The entities whose changes are ingest's own.
+    own: Option<own_write::Entities>,
     now: Micros,
     ended: Ended,
     /// Entities whose changes within the statement do not show their order.
@@ -250,7 +250,7 @@ struct Record<'t> {
 }
 
 impl<'t> Record<'t> {
-    fn new(table: &'t Table, depth: i32, own: Option<String>, ended: Ended) -> Self {
+    fn new(table: &'t Table, depth: i32, own: Option<own_write::Entities>, ended: Ended) -> Self {
         let within_another = nesting::keep_instants(depth, &table.entity_type);
         let now = clock::now();
         // SAFETY: deleted at `end`; before that by its parent, if an error comes first.
@@ -363,7 +363,7 @@ impl<'t> Record<'t> {
         // SAFETY: set back below; an error sets back too.
         unsafe { pg_sys::MemoryContextSwitchTo(self.memory) };
         table.renderer.entity_id(row, &mut self.entity_id);
-        if self.own.as_ref().is_none_or(|own| own.as_bytes() != self.entity_id) {
+        if self.own.as_ref().is_none_or(|own| !own.contains(&self.entity_id)) {
             let tenant = table.renderer.tenant(row);
             payload(table, &mut self.writer);
             let occurred_at = self.instant(tenant.as_deref(), old, new);
@@ -423,7 +423,8 @@ impl<'t> Record<'t> {
         }
         let entity_id = String::from_utf8_lossy(&self.entity_id).into_owned();
         let tenant = tenant.map(String::from_utf8_lossy);
-        let head = Spi::connect(|client| head::heads(client, &self.table.entity_type, tenant.as_deref(), &[entity_id]));
+        let head =
+            Spi::connect_mut(|client| head::heads(client, &self.table.entity_type, tenant.as_deref(), &[entity_id]));
         head.into_iter().find_map(|head| head.last).map_or(self.now, |(at, _)| self.now.max(at.plus(1)))
     }
 

@@ -1,9 +1,10 @@
 //! The mark by which capture knows ingest's own write of a row.
 //!
-//! It lives in the backend's memory and names one write: this relation, this key, this operation, at this depth of
+//! It lives in the backend's memory and names one statement: this relation, these keys, this operation, at this depth of
 //! triggers. A trigger of the user's that writes the same row again does so one level deeper and is captured.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use pgrx::pg_sys::{self, Oid};
 
@@ -15,10 +16,13 @@ pub(crate) enum Operation {
     Delete,
 }
 
+/// Entity ids.
+pub(crate) type Entities = HashSet<Vec<u8>>;
+
 struct OwnWrite {
     relid: Oid,
     operation: Operation,
-    entity_id: String,
+    entities: Entities,
     trigger_depth: i32,
 }
 
@@ -27,27 +31,27 @@ thread_local! {
 }
 
 /// Marks the write that `work` does; the mark is gone afterwards, however `work` ends.
-pub(crate) fn marked<T>(relid: Oid, operation: Operation, entity_id: &str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn marked<T>(relid: Oid, operation: Operation, entities: Entities, work: impl FnOnce() -> T) -> T {
     struct Unmark(Option<OwnWrite>);
     impl Drop for Unmark {
         fn drop(&mut self) {
             CURRENT.set(self.0.take());
         }
     }
-    let mark = OwnWrite { relid, operation, entity_id: entity_id.to_owned(), trigger_depth: trigger_depth() + 1 };
+    let mark = OwnWrite { relid, operation, entities, trigger_depth: trigger_depth() + 1 };
     // A trigger of the user's may call emit with `apply`: the outer mark comes back afterwards.
     let _unmark = Unmark(CURRENT.replace(Some(mark)));
     work()
 }
 
-/// The entity whose change in this firing is ingest's own; the mark is used up.
-pub(crate) fn take(relid: Oid, operation: Operation) -> Option<String> {
+/// The entities whose changes in this firing are ingest's own; the mark is used up.
+pub(crate) fn take(relid: Oid, operation: Operation) -> Option<Entities> {
     let depth = trigger_depth();
     CURRENT.with_borrow_mut(|current| {
         let own = current
             .as_ref()
             .is_some_and(|mark| mark.relid == relid && mark.operation == operation && mark.trigger_depth == depth);
-        if own { current.take().map(|mark| mark.entity_id) } else { None }
+        if own { current.take().map(|mark| mark.entities) } else { None }
     })
 }
 

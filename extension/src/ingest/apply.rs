@@ -1,6 +1,7 @@
 //! Applying events: under the entities' locks, each event is stored and its entity's row brought to what the fold says
-//! (see [`super::touched`]).
+//! (see [`super::touched`]), the rows of many entities at a time ([`super::waves`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -14,41 +15,20 @@ use serde_json::{Map, Value};
 
 use super::Arrived;
 use super::outcome::Rejection;
-use super::row;
+use super::record::{Record, Source, record};
 use super::touched::Touched;
-use crate::clock::{self, pg_uuid};
+use super::{row, waves};
 use crate::head::{self, Entity, Order};
 use crate::session::ActingAs;
 use crate::settings::Settings;
-use crate::spi::{self, SqlError, Statement, run_once};
+use crate::spi::{self, SqlError, run_once};
 use crate::table::Table;
-
-/// Where an event comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// `POST /events/batch`
-    Client,
-    /// `headwater.emit`
-    Sql,
-    /// The table itself.
-    Capture,
-}
-
-impl Source {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Sql => "sql",
-            Self::Capture => "capture",
-        }
-    }
-}
 
 /// An event whose table is known and whose payload fits its rule.
 pub(crate) struct Prepared {
     pub(crate) table: Rc<Table>,
     /// As it was sent; so it is stored.
-    pub(crate) event: NewEvent,
+    pub(crate) event: Rc<NewEvent>,
     /// Its payload in the present form, where that is another one.
     pub(crate) lifted: Option<State>,
     /// Whose the row is; `None` where the table has no tenant column.
@@ -64,6 +44,7 @@ impl Prepared {
     /// An event that did not come in a batch.
     pub(crate) fn emitted(table: Rc<Table>, event: NewEvent, lifted: Option<State>, occurred_at: Micros) -> Self {
         let (tenant, user_id) = (event.tenant_id.clone(), event.user_id.clone());
+        let event = Rc::new(event);
         Self { table, tenant, user_id, occurred_at, source: Source::Sql, event, lifted, arrived: None }
     }
 
@@ -89,18 +70,18 @@ impl Prepared {
         }
     }
 
-    fn record(&self) -> Record {
+    fn record(&self) -> Record<'_> {
         Record {
             id: self.event.id,
-            tenant: self.tenant.clone(),
-            entity_type: self.event.entity_type.clone(),
-            entity_id: self.event.entity_id.clone(),
-            event_type: self.event.event_type.clone(),
-            payload: self.event.payload.clone(),
+            tenant: self.tenant.as_deref().map(Cow::Borrowed),
+            entity_type: Cow::Borrowed(&self.event.entity_type),
+            entity_id: Cow::Borrowed(&self.event.entity_id),
+            event_type: Cow::Borrowed(&self.event.event_type),
+            payload: Cow::Borrowed(&self.event.payload),
             schema_version: self.event.schema_version,
             occurred_at: self.occurred_at,
-            user_id: self.user_id.clone(),
-            client_id: self.event.client_id.clone(),
+            user_id: self.user_id.as_deref().map(Cow::Borrowed),
+            client_id: self.event.client_id.as_deref().map(Cow::Borrowed),
             source: self.source,
             applies: true,
         }
@@ -149,12 +130,8 @@ pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Re
     }
     // Rows in the order in which their events came: what a foreign key wants may be among them.
     touched.sort_by_key(|touched| touched.events.iter().filter_map(|one| Some(one.arrived.as_ref()?.index)).min());
-    Spi::connect_mut(|client| record(client, &events.iter().map(|event| event.record()).collect::<Vec<_>>()));
-    let mut made_by_the_table = Vec::new();
-    for mut entity in touched {
-        made_by_the_table.extend(entity.apply(role, claims)?);
-    }
-    Spi::connect_mut(|client| record(client, &made_by_the_table));
+    record(events.iter().map(|event| event.record()));
+    record(waves::apply(&mut touched, role, claims)?);
     Ok(())
 }
 
@@ -233,62 +210,6 @@ pub(super) fn too_late(entity_type: &str) -> Reject {
     Reject::new(Code::TooLate, reason)
 }
 
-/// A row of the event table, but for its position and `recorded_at`.
-pub(crate) struct Record {
-    pub(crate) id: uuid::Uuid,
-    pub(crate) tenant: Option<String>,
-    pub(crate) entity_type: String,
-    pub(crate) entity_id: String,
-    pub(crate) event_type: String,
-    pub(crate) payload: Map<String, Value>,
-    pub(crate) schema_version: i32,
-    pub(crate) occurred_at: Micros,
-    pub(crate) user_id: Option<String>,
-    pub(crate) client_id: Option<String>,
-    pub(crate) source: Source,
-    pub(crate) applies: bool,
-}
-
-/// Inserts events; their positions rise in the order given.
-pub(crate) fn record(client: &mut SpiClient<'_>, records: &[Record]) {
-    thread_local! {
-        static INSERT: Statement = Statement::new(
-            "insert into headwater.event (id, tenant_id, entity_type, entity_id, event_type, payload, schema_version,
-                                          occurred_at, recorded_at, user_id, client_id, source, applies)
-             select id, tenant_id, entity_type, entity_id, event_type, payload::jsonb, schema_version,
-                    occurred_at, $13, user_id, client_id, source, applies
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[],
-                         $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::bool[])
-                  with ordinality e (id, tenant_id, entity_type, entity_id, event_type, payload, schema_version,
-                                     occurred_at, user_id, client_id, source, applies, place)
-             order by place",
-        );
-    }
-    if records.is_empty() {
-        return;
-    }
-    INSERT.with(|insert| {
-        insert.run(
-            client,
-            &[
-                column(records, |r| pg_uuid(r.id)).into(),
-                column(records, |r| r.tenant.clone()).into(),
-                column(records, |r| r.entity_type.clone()).into(),
-                column(records, |r| r.entity_id.clone()).into(),
-                column(records, |r| r.event_type.clone()).into(),
-                column(records, |r| serde_json::to_string(&r.payload).expect("a map of JSON values")).into(),
-                column(records, |r| r.schema_version).into(),
-                column(records, |r| clock::timestamp(r.occurred_at)).into(),
-                column(records, |r| r.user_id.clone()).into(),
-                column(records, |r| r.client_id.clone()).into(),
-                column(records, |r| r.source.as_str().to_owned()).into(),
-                column(records, |r| r.applies).into(),
-                clock::timestamp(clock::now()).into(),
-            ],
-        );
-    });
-}
-
 /// What an error of the table means for the event that caused it. Failures that are nobody's fault are raised again.
 pub(super) fn rejection(error: SqlError) -> Rejection {
     let sqlstate = error.sqlstate();
@@ -311,8 +232,4 @@ pub(super) fn rejection(error: SqlError) -> Rejection {
 fn constraint_name(message: &str) -> Option<&str> {
     let (_, name) = message.split_once("constraint \"")?;
     name.split_once('"').map(|(name, _)| name)
-}
-
-fn column<T>(records: &[Record], of: impl Fn(&Record) -> T) -> Vec<T> {
-    records.iter().map(of).collect()
 }

@@ -3,7 +3,7 @@
 //! 1. [`identity`]: what the body claims must be what the token says.
 //! 2. [`receipts`]: an event that was judged before gets its first answer. Two transactions with the same event meet
 //!    here, on the receipts' unique index, and the second waits for the first.
-//! 3. [`apply`]: the whole batch at once; if anything is wrong with it, event by event, each in a subtransaction.
+//! 3. [`apply`]: the whole batch at once; if anything is wrong with it, in halves of halves, each in a subtransaction.
 //! 4. What was refused is written down: in its receipt, and as a dead letter.
 //!
 //! Locks are taken in one order, receipts by id and then entities by key, so that batches seldom meet in opposite order;
@@ -14,12 +14,16 @@ pub(crate) mod apply;
 mod identity;
 mod outcome;
 mod receipts;
+pub(crate) mod record;
 mod row;
 mod touched;
 pub(crate) mod unseen;
+mod waves;
+mod write;
 
 pub(crate) use outcome::Rejection;
-pub(crate) use row::{delete as delete_row, lock_for_record};
+pub(crate) use row::lock_for_record;
+pub(crate) use write::delete as delete_row;
 
 use std::rc::Rc;
 
@@ -31,8 +35,9 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-use crate::jsonb::JsonB;
+use crate::jsonb::{JsonB, StoredJson, unreadable};
 use crate::raise::raise;
+use crate::render::Stored;
 use serde_json::Value;
 
 use crate::clock;
@@ -41,18 +46,19 @@ use crate::put_off;
 use crate::settings::Settings;
 use crate::spi;
 use crate::table::{self, Table};
-use apply::{Constraints, Prepared, Source};
+use apply::{Constraints, Prepared};
 use identity::Identity;
 use outcome::{Judged, Outcome};
 use receipts::{Receipts, Reserved};
+use record::Source;
 
 /// An event on its way through ingest.
 pub(crate) struct Arrived {
     /// Its place in the batch.
     index: usize,
-    /// As it was sent, for the dead letters.
-    sent: Value,
-    event: NewEvent,
+    /// As it was sent, for the dead letters. It lies in the argument of ingest.
+    sent: Stored<'static>,
+    event: Rc<NewEvent>,
     /// When it counts from.
     occurred_at: Micros,
     /// What tells it from another event of the same id.
@@ -62,7 +68,7 @@ pub(crate) struct Arrived {
 impl Arrived {
     /// As it was sent, and whose it is: what a trusted backend would send in its place.
     fn to_retry(&self) -> Value {
-        let mut event = self.sent.clone();
+        let mut event = self.sent.read().unwrap_or_else(|| unreadable());
         event["tenant_id"] = self.event.tenant_id.clone().into();
         event["user_id"] = self.event.user_id.clone().into();
         event
@@ -70,9 +76,9 @@ impl Arrived {
 }
 
 #[pg_extern(sql = false)]
-fn ingest(events: JsonB, claims: JsonB) -> JsonB {
+fn ingest(events: StoredJson, claims: JsonB) -> JsonB {
     require_read_committed();
-    let Value::Array(events) = events.0 else {
+    let Some(events) = events.0.elements() else {
         raise(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "a batch is a JSON array of events", String::new())
     };
     let identity = Identity::of(&claims.0);
@@ -130,13 +136,14 @@ fn event_table() -> pg_sys::Oid {
 
 /// Reads the events one by one. What cannot be read, is somebody else's or of the future is rejected without a
 /// receipt: its answer does not depend on anything that could change, or is meant to be different next time.
-fn receive(events: Vec<Value>, identity: &Identity, outcome: &mut Outcome) -> Vec<Arrived> {
+fn receive(events: Vec<Stored<'static>>, identity: &Identity, outcome: &mut Outcome) -> Vec<Arrived> {
     let mut stamper = Stamper::new(clock::now());
     let mut arrived = Vec::with_capacity(events.len());
     for (index, sent) in events.into_iter().enumerate() {
-        let id = sent.get("id").and_then(Value::as_str).map(str::to_owned);
+        let value = sent.read().unwrap_or_else(|| unreadable());
+        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
         let mut refuse = |reject: Reject| outcome.add(Judged::unread(index, id.as_deref(), reject));
-        let mut event = match NewEvent::parse(sent.clone()) {
+        let mut event = match NewEvent::parse(value) {
             Ok(event) => event,
             Err(reject) => {
                 refuse(reject);
@@ -150,7 +157,7 @@ fn receive(events: Vec<Value>, identity: &Identity, outcome: &mut Outcome) -> Ve
         match stamper.stamp(event.timestamp) {
             Ok(occurred_at) => {
                 let digest = receipts::digest(&event);
-                arrived.push(Arrived { index, sent, event, occurred_at, digest });
+                arrived.push(Arrived { index, sent, event: Rc::new(event), occurred_at, digest });
             }
             Err(skew) => outcome.add(Judged::too_early(index, event.id, event.timestamp, skew)),
         }
@@ -173,7 +180,7 @@ fn prepare(arrived: Vec<Arrived>, identity: &Identity) -> (Vec<Prepared>, Vec<Ju
                     user_id,
                     occurred_at: arrived.occurred_at,
                     source: Source::Client,
-                    event: arrived.event.clone(),
+                    event: Rc::clone(&arrived.event),
                     lifted,
                     arrived: Some(arrived),
                 });
@@ -234,24 +241,23 @@ fn declared(event: &NewEvent) -> Result<Rc<Table>, Reject> {
 /// it is gone again.
 const MAX_TRIES: usize = 5;
 
-/// The whole batch at once; if anything is wrong with it, event by event, in the order in which they came: what one of
-/// them needs may be what an earlier one made.
+/// The whole batch at once; if anything is wrong with it, its halves one after the other, and so on down to single
+/// events, in the order in which they came: what one of them needs may be what an earlier one made.
 fn judge(mut prepared: Vec<Prepared>, identity: &Identity) -> Vec<Judged> {
     let (role, claims) = (identity.role, identity.claims.as_str());
-    let at_once = prepared.len() > 1
-        && apply::attempt(&prepared.iter().collect::<Vec<_>>(), Constraints::Checked, role, claims).is_ok();
-    let verdicts = if at_once { vec![None; prepared.len()] } else { one_by_one(&prepared, role, claims) };
+    let events: Vec<_> = prepared.iter().collect();
+    let at_once = events.len() > 1 && apply::attempt(&events, Constraints::Checked, role, claims).is_ok();
+    let verdicts = if at_once { vec![None; events.len()] } else { apart(&events, role, claims) };
     let judged = prepared.iter_mut().zip(verdicts);
     judged.filter_map(|(one, rejection)| Some(Judged::new(one.arrived.take()?, rejection))).collect()
 }
 
-/// Each event alone. Deferred constraints judge behind the last, for a later event may mend what an earlier one left
-/// open; only where that fails do they judge each event.
-fn one_by_one(prepared: &[Prepared], role: Oid, claims: &str) -> Vec<Option<Rejection>> {
-    let each = |constraints| prepared.iter().map(|one| alone(one, constraints, role, claims).err()).collect();
-    if prepared.len() > 1 {
+/// Events of which something is wrong. Deferred constraints judge behind the last, for a later event may mend what an
+/// earlier one left open; only where that fails do they judge each event.
+fn apart(events: &[&Prepared], role: Oid, claims: &str) -> Vec<Option<Rejection>> {
+    if events.len() > 1 {
         let together = || {
-            let verdicts = each(Constraints::Deferred);
+            let verdicts = halves(events, Constraints::Deferred, role, claims);
             apply::check_constraints(role, claims);
             verdicts
         };
@@ -261,7 +267,22 @@ fn one_by_one(prepared: &[Prepared], role: Oid, claims: &str) -> Vec<Option<Reje
             Err(error) => drop(apply::rejection(error)),
         }
     }
-    each(Constraints::Checked)
+    halves(events, Constraints::Checked, role, claims)
+}
+
+/// Both halves of what failed as a whole, or the single event.
+fn halves(events: &[&Prepared], constraints: Constraints, role: Oid, claims: &str) -> Vec<Option<Rejection>> {
+    let (first, second) = match events {
+        [] => return Vec::new(),
+        [one] => return vec![alone(one, constraints, role, claims).err()],
+        _ => events.split_at(events.len() / 2),
+    };
+    let mut verdicts = Vec::with_capacity(events.len());
+    for half in [first, second] {
+        let at_once = half.len() > 1 && apply::attempt(half, constraints, role, claims).is_ok();
+        verdicts.extend(if at_once { vec![None; half.len()] } else { halves(half, constraints, role, claims) });
+    }
+    verdicts
 }
 
 fn alone(one: &Prepared, constraints: Constraints, role: Oid, claims: &str) -> Result<(), Rejection> {

@@ -1,32 +1,32 @@
 //! Receipts: an event sent again gets its first answer, also when both copies arrive at the same time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use headwater_model::event::{Code, NewEvent, Reject};
-use pgrx::Uuid;
 use pgrx::prelude::*;
-use serde_json::{Map, Value, json};
+use pgrx::{FromDatum, Uuid};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::Arrived;
 use super::outcome::{Judged, Rejection};
 use crate::clock::pg_uuid;
 use crate::jsonb::JsonB;
-use crate::spi::run_once;
+use crate::spi::{SetStatement, for_each_row, run_once};
 
 /// Tells an event from another of the same id or idempotency key: SHA-256 of what it says, its id left out.
 pub(super) fn digest(event: &NewEvent) -> Vec<u8> {
-    let content = json!([
-        event.event_type,
-        event.entity_type,
-        event.entity_id,
-        event.payload,
+    let content = (
+        &event.event_type,
+        &event.entity_type,
+        &event.entity_id,
+        &event.payload,
         event.timestamp.0,
         event.schema_version,
-        event.tenant_id,
-        event.user_id,
-    ]);
-    Sha256::digest(content.to_string()).to_vec()
+        &event.tenant_id,
+        &event.user_id,
+    );
+    Sha256::digest(serde_json::to_vec(&content).expect("texts and JSON values")).to_vec()
 }
 
 /// The table `headwater.receipt`.
@@ -78,7 +78,7 @@ impl Receipts {
             }
         }
 
-        let reserved = insert(&mut new);
+        let reserved: HashSet<_> = insert(&new).into_iter().collect();
         if reserved.len() == new.len() {
             return Reserved { judged, new, twins };
         }
@@ -181,7 +181,16 @@ fn conflict(one: &Arrived) -> Judged {
 }
 
 /// Inserts receipts in the order of ids, the same in every transaction; returns those that were new.
-fn insert(new: &mut [Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
+fn insert(new: &[Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
+    thread_local! {
+        static INSERT: SetStatement = SetStatement::new(
+            "insert into headwater.receipt (event_id, tenant_id, idempotency_key, digest)
+             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) u (id, tenant_id, key, digest)
+             order by id, tenant_id
+             on conflict do nothing
+             returning tenant_id, event_id",
+        );
+    }
     if new.is_empty() {
         return Vec::new();
     }
@@ -189,22 +198,18 @@ fn insert(new: &mut [Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
     let tenants: Vec<_> = new.iter().map(|one| one.event.tenant_id.clone()).collect();
     let keys: Vec<_> = new.iter().map(|one| one.event.idempotency_key.clone()).collect();
     let digests: Vec<_> = new.iter().map(|one| one.digest.clone()).collect();
+    let mut inserted = Vec::with_capacity(new.len());
     Spi::connect_mut(|client| {
-        run_once(
-            client,
-            "insert into headwater.receipt (event_id, tenant_id, idempotency_key, digest)
-             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) u (id, tenant_id, key, digest)
-             order by id, tenant_id
-             on conflict do nothing
-             returning tenant_id, event_id",
-            &[ids.into(), tenants.into(), keys.into(), digests.into()],
-        )
-        .map(|row| {
-            let id: Uuid = row.get(2).expect("a uuid").expect("event_id is not null");
-            (row.get(1).expect("a text"), uuid::Uuid::from_bytes(*id.as_bytes()))
-        })
-        .collect()
-    })
+        INSERT.with(|insert| insert.run(client, &[ids.into(), tenants.into(), keys.into(), digests.into()]));
+        for_each_row(client, |values, nulls| {
+            // SAFETY: a text and a uuid.
+            let (tenant, id) = unsafe {
+                (String::from_datum(values[0], nulls[0]), Uuid::from_datum(values[1], nulls[1]).expect("not null"))
+            };
+            inserted.push((tenant, uuid::Uuid::from_bytes(*id.as_bytes())));
+        });
+    });
+    inserted
 }
 
 fn read(earlier: &[Arrived]) -> (ById, ByKey) {

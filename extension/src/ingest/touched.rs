@@ -13,6 +13,7 @@
 //! A late event on which later ones build (see [`reach`]) is written first, as it would have been in time, so that its
 //! record stands before they are folded. That is why the order of arrival makes no difference.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -26,8 +27,10 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::Value;
 
-use super::apply::{Prepared, Record, Source, record, too_late};
+use super::apply::{Prepared, too_late};
+use super::record::{Record, Source, record};
 use super::row;
+use super::write::{self, Change};
 use crate::capture;
 use crate::clock;
 use crate::custom::Runner;
@@ -38,6 +41,7 @@ use crate::table::Table;
 pub(super) struct Touched<'e> {
     pub(super) entity: Entity,
     pub(super) table: Rc<Table>,
+    /// Those that are left, in their order.
     pub(super) events: Vec<&'e Prepared>,
     /// The row's state.
     pub(super) row: Option<State>,
@@ -46,17 +50,27 @@ pub(super) struct Touched<'e> {
 }
 
 /// A write of the row, and the events that it stands for.
-struct Write<'a> {
+pub(super) struct Write<'e> {
     folded: Folded,
     /// The events as far as they are folded, in order.
-    events: &'a [StoredEvent],
+    events: Vec<StoredEvent>,
     /// Those that came now.
-    new: &'a [&'a Prepared],
+    new: Vec<&'e Prepared>,
     /// Where what nobody brought is recorded.
     last: Order,
+    /// What it does to the row; nothing, if there is nothing to do.
+    pub(super) change: Option<Change>,
 }
 
-impl Touched<'_> {
+/// How an entity goes on.
+pub(super) enum Next<'e> {
+    /// All of its events that are left belong before others, or build on what the table makes of one another.
+    FoldAnew,
+    /// The next of them make this write.
+    Write(Box<Write<'e>>),
+}
+
+impl<'e> Touched<'e> {
     /// Optimistic concurrency. Several events in one batch are judged one by one: each moves the position.
     pub(super) fn expect_position(&self, client: &mut SpiClient<'_>) -> Result<(), Reject> {
         let Some(expected) = self.events.iter().find_map(|event| event.event.expected_position) else { return Ok(()) };
@@ -68,40 +82,37 @@ impl Touched<'_> {
         Err(Reject::new(Code::VersionConflict, reason))
     }
 
-    /// Brings the row to the state that it has with the new events; returns what the table itself made of it, as events.
-    pub(super) fn apply(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
-        self.events.sort_by_key(|event| event.order());
-        let events = std::mem::take(&mut self.events);
-        let mut made = Vec::new();
-        let mut left = &events[..];
-        // One write for each event, so that constraints and policies judge each; but one for those of the same instant,
-        // among which what the table made of the first could sort behind the second.
-        for step in events.chunk_by(|a, b| a.occurred_at == b.occurred_at) {
-            let late = self.head.is_some_and(|head| step[0].order() <= head);
-            let mut new: Vec<_> = step.iter().map(|event| event.stored()).collect();
-            if late || self.build_on_each_other(&new) {
-                Spi::connect_mut(|client| record(client, &std::mem::take(&mut made)));
-                return self.fold_anew(left, role, claims);
-            }
-            let folded = head::fold(self.row.clone(), &mut new, &self.table.rules, Runner::Role(role, claims));
-            let captured_before = capture::recorded();
-            let last = step.last().expect("a step has events").order();
-            made.extend(self.write(Write { folded, events: &new, new: step, last }, role, claims)?);
-            left = &left[step.len()..];
-            if capture::recorded() != captured_before && !left.is_empty() {
-                // Triggers of the user's have changed rows, perhaps this one again.
-                self.look_again(role, claims)?;
-            }
+    /// What comes next, the events in their order: a write for each, so that constraints and policies judge each; but one
+    /// for those of the same instant, among which what the table made of the first could sort behind the second.
+    ///
+    /// # Panics
+    /// There is an event left.
+    pub(super) fn next(&self, role: Oid, claims: Option<&str>) -> Next<'e> {
+        let step = self.events.chunk_by(|a, b| a.occurred_at == b.occurred_at).next().expect("an event is left");
+        let late = self.head.is_some_and(|head| step[0].order() <= head);
+        let mut events: Vec<_> = step.iter().map(|event| event.stored()).collect();
+        if late || self.build_on_each_other(&events) {
+            return Next::FoldAnew;
         }
-        Ok(made)
+        let folded = head::fold(self.row.clone(), &mut events, &self.table.rules, Runner::Role(role, claims));
+        let last = step.last().expect("a step has events").order();
+        Next::Write(Box::new(self.planned(folded, events, step.to_vec(), last)))
+    }
+
+    /// A write that was made: the events that it stands for are done, and the table made `actual` of the row. Returns
+    /// what the table itself made, as events.
+    pub(super) fn written(&mut self, write: Write<'e>, actual: Option<State>) -> Vec<Record<'static>> {
+        self.events.drain(..write.new.len());
+        self.settle(write, actual)
     }
 
     fn build_on_each_other(&self, step: &[StoredEvent]) -> bool {
         (0..step.len()).any(|at| reach::is_built_on(step, at, true, true, self.table.reach(), &self.table.rules))
     }
 
-    /// For events that come late: the state from the beginning. They are in the table already.
-    fn fold_anew(&mut self, new: &[&Prepared], role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
+    /// For events that come late, all that are left: the state from the beginning. They are in the table already.
+    pub(super) fn fold_anew(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record<'static>>, Reject> {
+        let new = std::mem::take(&mut self.events);
         let table = Rc::clone(&self.table);
         let runner = Runner::Role(role, claims);
         let new_orders: BTreeSet<_> = new.iter().map(|event| event.order()).collect();
@@ -135,53 +146,64 @@ impl Touched<'_> {
                     && folded.state.is_some()
                     && !written.contains(&order)
                     && (reach::is_built_on(&all, at, is_new, begins, table.reach(), &table.rules)
-                        || begins && self.is_anothers(&all, at, new))
+                        || begins && self.is_anothers(&all, at, &new))
             });
             let Some(stop) = stop else {
                 let last = self.head.map_or(last, |head| head.max(last));
-                return self.write(Write { folded, events: &all, new, last }, role, claims);
+                return self.write(self.planned(folded, all, new, last), role, claims);
             };
             let order = all[stop].order();
             written.insert(order);
             let folded = head::fold(baseline.clone(), &mut all[..=stop], &table.rules, runner);
             let captured_before = capture::recorded();
-            let made = self.write(Write { folded, events: &all[..=stop], new, last: order }, role, claims)?;
-            Spi::connect_mut(|client| record(client, &made));
+            let write = self.planned(folded, all[..=stop].to_vec(), new.clone(), order);
+            let made = self.write(write, role, claims)?;
+            let stored: Vec<_> = made.iter().map(Record::stored).collect();
+            record(made);
             if capture::recorded() == captured_before {
-                all.extend(made.iter().map(Record::stored));
+                all.extend(stored);
             } else {
-                self.look_again(role, claims)?;
+                look_again(&mut [&mut *self], role, claims)?;
                 Folding { base: baseline, events: all, .. } = read(&self.entity);
             }
         }
     }
 
-    /// Reads row and head anew.
-    fn look_again(&mut self, role: Oid, claims: Option<&str>) -> Result<(), Reject> {
-        let Entity { entity_type, entity_id, tenant } = &self.entity;
-        let ids = std::slice::from_ref(entity_id);
-        self.row = row::lock(&self.table, tenant.as_deref(), ids, role, claims)?.remove(entity_id);
-        let heads = Spi::connect(|client| head::heads(client, entity_type, tenant.as_deref(), ids));
-        self.head = self.head.max(heads.into_iter().find_map(|head| head.last));
-        Ok(())
-    }
-
-    /// Writes the row. Afterwards `row` and `head` are what they are with the new events.
-    fn write(&mut self, write: Write<'_>, role: Oid, claims: Option<&str>) -> Result<Vec<Record>, Reject> {
-        let Write { folded, events, new, last } = write;
-        let newest = new.last().expect("an entity is touched by an event");
-        let user = self.beginner(folded.begun_by, new);
+    fn planned(&self, folded: Folded, events: Vec<StoredEvent>, new: Vec<&'e Prepared>, last: Order) -> Write<'e> {
+        let user = self.beginner(folded.begun_by, &new);
         let mut wanted = folded.state.clone();
         if let (Some(wanted), Some(column), Some(user)) = (&mut wanted, self.shared_user_column(), &user) {
             // Whoever began this life of the entity, not the one before.
             wanted.entry(column).or_insert_with(|| Value::String(user.clone()));
         }
+        let change = Change::between(&self.table, &self.entity, self.row.as_ref(), wanted.as_ref(), user.as_deref());
+        Write { folded, events, new, last, change }
+    }
+
+    fn write(&mut self, write: Write<'e>, role: Oid, claims: Option<&str>) -> Result<Vec<Record<'static>>, Reject> {
+        let Entity { entity_id, tenant, .. } = &self.entity;
+        let actual = match &write.change {
+            Some(change) => {
+                write::write(&self.table, tenant.as_deref(), &[(entity_id, change)], role, claims)?.remove(entity_id)
+            }
+            None => None,
+        };
+        Ok(self.settle(write, actual))
+    }
+
+    /// Afterwards `row` and `head` are what they are with the events of the write.
+    fn settle(&mut self, write: Write<'e>, written: Option<State>) -> Vec<Record<'static>> {
+        let Write { folded, events, new, last, change } = write;
+        let newest = *new.last().expect("an entity is touched by an event");
         let before = self.row.take();
-        let (before, user) = (before.as_ref(), user.as_deref());
-        let actual = row::write(&self.table, &self.entity, before, wanted.as_ref(), user, role, claims)?;
+        let actual = match &change {
+            None => before.clone(),
+            Some(change) if change.ends() => None,
+            Some(_) => written,
+        };
         self.row.clone_from(&actual);
         self.head = Some(self.head.map_or(newest.order(), |head| head.max(newest.order())));
-        let (Some(after), Some(actual)) = (folded.state, actual) else { return Ok(Vec::new()) };
+        let (Some(after), Some(actual)) = (folded.state, actual) else { return Vec::new() };
         let (changed, filled): (State, State) =
             fold::difference(&after, &actual).into_iter().partition(|(name, _)| after.contains_key(name));
         let mut made = Vec::new();
@@ -193,7 +215,7 @@ impl Touched<'_> {
         for (field, value) in changed {
             let writes = |event: &&StoredEvent| !event.fills() && reach::writes(event, &field, &self.table.rules);
             // A value that stood in the row before was changed by the table alone.
-            let stood = before.and_then(|before| before.get(&field));
+            let stood = before.as_ref().and_then(|before| before.get(&field));
             let brought = !stood.is_some_and(|stood| json::equal(stood, &after[&field]));
             let bringer = events.iter().rev().filter(|_| brought).find(writes).map(StoredEvent::order);
             behind.entry(bringer.unwrap_or(last)).or_default().insert(field, value);
@@ -202,7 +224,7 @@ impl Touched<'_> {
             let gap = u32::try_from(clock::random() >> 96).expect("32 bits");
             made.push(self.updated(at, id_behind(id, gap), changed, newest));
         }
-        Ok(made)
+        made
     }
 
     /// Whether the life that `events[at]` begins has its user from the fill of a later beginning.
@@ -230,18 +252,18 @@ impl Touched<'_> {
     }
 
     /// Without an id that sorts behind the cause's, the event stands one microsecond behind.
-    fn updated(&self, at: Micros, id: Option<uuid::Uuid>, difference: State, cause: &Prepared) -> Record {
+    fn updated(&self, at: Micros, id: Option<uuid::Uuid>, difference: State, cause: &Prepared) -> Record<'static> {
         let (occurred_at, id) = id.map_or_else(|| (at.plus(1), clock::new_id()), |id| (at, id));
         Record {
             id,
-            tenant: self.entity.tenant.clone(),
-            entity_type: self.entity.entity_type.clone(),
-            entity_id: self.entity.entity_id.clone(),
-            event_type: format!("{}.updated", self.entity.entity_type),
-            payload: difference,
+            tenant: self.entity.tenant.clone().map(Cow::Owned),
+            entity_type: Cow::Owned(self.entity.entity_type.clone()),
+            entity_id: Cow::Owned(self.entity.entity_id.clone()),
+            event_type: Cow::Owned(format!("{}.updated", self.entity.entity_type)),
+            payload: Cow::Owned(difference),
             schema_version: self.table.schema_version,
             occurred_at,
-            user_id: cause.user_id.clone(),
+            user_id: cause.user_id.clone().map(Cow::Owned),
             client_id: None,
             source: Source::Capture,
             applies: true,
@@ -249,7 +271,26 @@ impl Touched<'_> {
     }
 }
 
-impl Record {
+/// Reads rows and heads anew, after triggers of the user's have changed rows, perhaps these.
+pub(super) fn look_again(touched: &mut [&mut Touched<'_>], role: Oid, claims: Option<&str>) -> Result<(), Reject> {
+    // In the order of locking.
+    touched.sort_by(|a, b| a.entity.cmp(&b.entity));
+    for group in
+        touched.chunk_by_mut(|a, b| a.entity.entity_type == b.entity.entity_type && a.entity.tenant == b.entity.tenant)
+    {
+        let ids: Vec<_> = group.iter().map(|touched| touched.entity.entity_id.clone()).collect();
+        let (table, tenant) = (Rc::clone(&group[0].table), group[0].entity.tenant.clone());
+        let mut rows = row::lock(&table, tenant.as_deref(), &ids, role, claims)?;
+        let heads = Spi::connect_mut(|client| head::heads(client, &table.entity_type, tenant.as_deref(), &ids));
+        for (touched, head) in group.iter_mut().zip(heads) {
+            touched.row = rows.remove(&touched.entity.entity_id);
+            touched.head = touched.head.max(head.last);
+        }
+    }
+    Ok(())
+}
+
+impl Record<'_> {
     /// As the fold reads it.
     fn stored(&self) -> StoredEvent {
         StoredEvent {
@@ -257,7 +298,7 @@ impl Record {
             id: self.id,
             name: name_of(&self.event_type, &self.entity_type).unwrap_or_default().to_owned(),
             captured: self.source == Source::Capture,
-            payload: self.payload.clone(),
+            payload: self.payload.clone().into_owned(),
         }
     }
 }

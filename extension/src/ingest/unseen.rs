@@ -12,25 +12,31 @@ use pgrx::spi::SpiClient;
 
 use super::row::{Keys, key_rows};
 use crate::session::ActingAs;
-use crate::spi::read_once;
+use crate::spi::{for_each_row, read_once};
 use crate::table::Table;
 
-/// Waits until nobody is inserting a row with one of these keys any more.
-pub(super) fn wait_for_inserts(table: &Table, keys: &Keys, role: Oid, claims: Option<&str>) {
+/// Waits until nobody is inserting a row with one of these keys any more. Returns whether there may be a row with one of
+/// them, whoever may see it.
+pub(super) fn wait_for_inserts(table: &Table, keys: &Keys, role: Oid, claims: Option<&str>) -> bool {
     Spi::connect_mut(|client| {
         let indexes = key_indexes(client, table);
-        let columns = table.key.len();
         // What a client sent is read under the rights with which it is applied.
         let _acting = ActingAs::role(role, claims);
-        let statement = table.statement("typed keys", || format!("select k.* from {}", key_rows(table)));
-        let mut rows = statement.run(client, &keys.arguments());
-        while rows.next().is_some() {
-            let key: Vec<_> = (1..=columns).map(|i| rows.get_datum_by_ordinal(i).expect("a key column")).collect();
-            for index in indexes.iter() {
-                index.wait(&key);
-            }
-        }
-    });
+        let statement = table.set_statement("typed keys", || format!("select k.* from {}", key_rows(table)));
+        statement.run(client, &keys.arguments());
+        let mut typed = Vec::new();
+        // The rows stay where they are until the connection ends.
+        for_each_row(client, |key, _| typed.push(key.to_vec()));
+        // Each index is asked for every key, for it waits.
+        indexes.each.iter().fold(!indexes.complete, |found, index| index.wait(&typed) || found)
+    })
+}
+
+/// The unique indexes over a table's key.
+pub(crate) struct KeyIndexes {
+    each: Vec<KeyIndex>,
+    /// Every partition has one.
+    complete: bool,
 }
 
 /// A unique index over the key, of the table or of one of its partitions.
@@ -41,65 +47,79 @@ pub(crate) struct KeyIndex {
     columns: Vec<i16>,
 }
 
-fn key_indexes(client: &SpiClient<'_>, table: &Table) -> Rc<[KeyIndex]> {
+fn key_indexes(client: &SpiClient<'_>, table: &Table) -> Rc<KeyIndexes> {
     Rc::clone(table.key_indexes.get_or_init(|| {
         let names: Vec<_> = table.key.iter().map(|column| column.name.clone()).collect();
-        read_once(
+        let get = "the catalog's columns are not null";
+        let mut complete = true;
+        let rows = read_once(
             client,
-            "select i.indrelid, i.indexrelid, k.columns
+            "select leaf::oid, i.indexrelid, k.columns
              from headwater.leaves($1::oid::regclass) leaf
-             join pg_catalog.pg_index i on i.indrelid = leaf
-             cross join lateral (
-               select array_agg(a.attnum order by n.place) as columns
-               from unnest($2::text[]) with ordinality n (name, place)
+             left join pg_catalog.pg_index i on i.indrelid = leaf
+               and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+               and i.indnkeyatts = pg_catalog.cardinality($2::text[])
+               and pg_catalog.cardinality($2::text[]) = (
+                 select pg_catalog.count(*) from pg_catalog.pg_attribute a
+                 where a.attrelid = i.indrelid and a.attname = any ($2::text[])
+                   and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+             left join lateral (
+               select pg_catalog.array_agg(a.attnum order by n.place) as columns
+               from pg_catalog.unnest($2::text[]) with ordinality n (name, place)
                join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attname = n.name
-             ) k
-             where i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
-               and i.indnkeyatts = cardinality(k.columns) and k.columns <@ (i.indkey::int2[])[0:i.indnkeyatts - 1]",
+             ) k on true",
             &[table.relid.into(), names.into()],
-        )
-        .map(|row| {
-            let get = "the catalog's columns are not null";
-            KeyIndex {
+        );
+        let each = rows.filter_map(|row| {
+            let index = row.get(2).expect("an oid");
+            complete &= index.is_some();
+            Some(KeyIndex {
                 table: row.get(1).expect(get).expect(get),
-                index: row.get(2).expect(get).expect(get),
+                index: index?,
                 columns: row.get(3).expect(get).expect(get),
-            }
-        })
-        .collect()
+            })
+        });
+        let each = each.collect();
+        Rc::new(KeyIndexes { each, complete })
     }))
 }
 
 impl KeyIndex {
-    /// Waits until no other transaction is inserting a row with this key, or deleting one.
-    fn wait(&self, key: &[Option<pg_sys::Datum>]) {
+    /// Waits until no other transaction is inserting a row with one of these keys, or deleting one. Returns whether
+    /// there is a row with one of them.
+    fn wait(&self, keys: &[Vec<pg_sys::Datum>]) -> bool {
         // SAFETY: relation and index stay open and locked as long as they are used.
         unsafe {
             let lock = pg_sys::RowExclusiveLock.cast_signed();
             let relation = pg_sys::table_open(self.table, lock);
             let index = pg_sys::index_open(self.index, lock);
-            let mut keys = self.scan_keys(index, key);
-            while let Some((transaction, token)) = inserter(relation, index, &mut keys) {
-                if token == 0 {
-                    pg_sys::XactLockTableWait(
-                        transaction,
-                        std::ptr::null_mut(),
-                        std::ptr::null_mut(),
-                        pg_sys::XLTW_Oper::XLTW_None,
-                    );
-                } else {
-                    // An ON CONFLICT that may yet take its row back.
-                    pg_sys::SpeculativeInsertionWait(transaction, token);
-                }
+            let mut any = false;
+            for key in keys {
+                let mut key = self.scan_keys(index, key);
+                any |= loop {
+                    match look(relation, index, &mut key) {
+                        Found::Nothing => break false,
+                        Found::Row => break true,
+                        Found::Writer(transaction, 0) => pg_sys::XactLockTableWait(
+                            transaction,
+                            std::ptr::null_mut(),
+                            std::ptr::null_mut(),
+                            pg_sys::XLTW_Oper::XLTW_None,
+                        ),
+                        // An ON CONFLICT that may yet take its row back.
+                        Found::Writer(transaction, token) => pg_sys::SpeculativeInsertionWait(transaction, token),
+                    }
+                };
             }
             // The locks are kept to the end of the transaction.
             pg_sys::index_close(index, pg_sys::NoLock.cast_signed());
             pg_sys::table_close(relation, pg_sys::NoLock.cast_signed());
+            any
         }
     }
 
     /// `column = value` for each column of the index, in its order. Unique indexes are B-trees.
-    unsafe fn scan_keys(&self, index: pg_sys::Relation, key: &[Option<pg_sys::Datum>]) -> Vec<pg_sys::ScanKeyData> {
+    unsafe fn scan_keys(&self, index: pg_sys::Relation, key: &[pg_sys::Datum]) -> Vec<pg_sys::ScanKeyData> {
         // SAFETY: the index is open; it has as many key columns as the key.
         unsafe {
             let numbers = (*(*index).rd_index).indkey.values.as_slice(self.columns.len());
@@ -107,7 +127,7 @@ impl KeyIndex {
             (numbers.iter().enumerate())
                 .map(|(i, number)| {
                     let place = self.columns.iter().position(|column| column == number).expect("a column of the key");
-                    let value = key[place].expect("a key column is not null");
+                    let value = key[place];
                     let column_type = *(*index).rd_opcintype.add(i);
                     let operator = pg_sys::get_opfamily_member(
                         *(*index).rd_opfamily.add(i),
@@ -133,12 +153,16 @@ impl KeyIndex {
     }
 }
 
-/// Who is inserting or deleting a row with this key: the transaction, and its token if the insert is speculative.
-unsafe fn inserter(
-    relation: pg_sys::Relation,
-    index: pg_sys::Relation,
-    keys: &mut [pg_sys::ScanKeyData],
-) -> Option<(pg_sys::TransactionId, u32)> {
+/// What stands in an index under a key.
+enum Found {
+    Nothing,
+    /// A row that nobody is writing.
+    Row,
+    /// Somebody is inserting or deleting a row: the transaction, and its token if the insert is speculative.
+    Writer(pg_sys::TransactionId, u32),
+}
+
+unsafe fn look(relation: pg_sys::Relation, index: pg_sys::Relation, keys: &mut [pg_sys::ScanKeyData]) -> Found {
     // SAFETY: the scan ends before the function returns; the snapshot outlives it. A dirty snapshot tells, for each row
     // that it shows, who is about to insert or delete it (`HeapTupleSatisfiesDirty`).
     unsafe {
@@ -153,15 +177,17 @@ unsafe fn inserter(
         let scan = pg_sys::index_beginscan(relation, index, &raw mut dirty, std::ptr::null_mut(), count, 0);
         pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-        let mut found = None;
-        while found.is_none() && pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
-            found = if dirty.xmin != pg_sys::InvalidTransactionId {
-                Some((dirty.xmin, dirty.speculativeToken))
-            } else if dirty.xmax != pg_sys::InvalidTransactionId {
-                Some((dirty.xmax, 0))
-            } else {
-                None
-            };
+        let mut found = Found::Nothing;
+        while pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
+            if dirty.xmin != pg_sys::InvalidTransactionId {
+                found = Found::Writer(dirty.xmin, dirty.speculativeToken);
+                break;
+            }
+            if dirty.xmax != pg_sys::InvalidTransactionId {
+                found = Found::Writer(dirty.xmax, 0);
+                break;
+            }
+            found = Found::Row;
         }
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         pg_sys::index_endscan(scan);

@@ -7,32 +7,37 @@
 //! a length.
 
 use std::cmp::Ordering;
+use std::ffi::CString;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Datum};
+use serde_json::{Map, Value};
 
 use crate::raise::raise;
 
-const IS_STRING: u32 = 0x0000_0000;
-const IS_NUMERIC: u32 = 0x1000_0000;
-const IS_FALSE: u32 = 0x2000_0000;
-const IS_TRUE: u32 = 0x3000_0000;
-const IS_NULL: u32 = 0x4000_0000;
-const IS_CONTAINER: u32 = 0x5000_0000;
-const TYPE_MASK: u32 = 0x7000_0000;
-const HAS_OFFSET: u32 = 0x8000_0000;
-const LENGTH_MASK: u32 = 0x0fff_ffff;
+/// `numeric_in`, as in `pg_proc.dat`.
+pub(super) const NUMERIC_IN: pg_sys::Oid = pg_sys::Oid::from_u32(1701);
+
+pub(super) const IS_STRING: u32 = 0x0000_0000;
+pub(super) const IS_NUMERIC: u32 = 0x1000_0000;
+pub(super) const IS_FALSE: u32 = 0x2000_0000;
+pub(super) const IS_TRUE: u32 = 0x3000_0000;
+pub(super) const IS_NULL: u32 = 0x4000_0000;
+pub(super) const IS_CONTAINER: u32 = 0x5000_0000;
+pub(super) const TYPE_MASK: u32 = 0x7000_0000;
+pub(super) const HAS_OFFSET: u32 = 0x8000_0000;
+pub(super) const LENGTH_MASK: u32 = 0x0fff_ffff;
 /// How often an entry holds an offset.
 const OFFSET_STRIDE: usize = 32;
 
-const SCALAR: u32 = 0x1000_0000;
-const OBJECT: u32 = 0x2000_0000;
-const ARRAY: u32 = 0x4000_0000;
-const COUNT_MASK: u32 = 0x0fff_ffff;
+pub(super) const SCALAR: u32 = 0x1000_0000;
+pub(super) const OBJECT: u32 = 0x2000_0000;
+pub(super) const ARRAY: u32 = 0x4000_0000;
+pub(super) const COUNT_MASK: u32 = 0x0fff_ffff;
 
 /// The varlena's own header.
-const VARLENA_HEADER: usize = 4;
-const ENTRY: usize = 4;
+pub(super) const VARLENA_HEADER: usize = 4;
+pub(super) const ENTRY: usize = 4;
 
 /// Where an object keeps its keys.
 pub(crate) fn key_order(a: &str, b: &str) -> Ordering {
@@ -157,6 +162,68 @@ impl Writer {
         self.entry(container, IS_NUMERIC, self.bytes.len() - start);
     }
 
+    /// A value as a document: the varlena.
+    pub(crate) fn value(&mut self, value: &Value) -> &[u8] {
+        let mut lone = self.lone();
+        self.add(&mut lone, value);
+        self.finish_lone(lone)
+    }
+
+    /// An object as a document: the varlena.
+    pub(crate) fn members(&mut self, members: &Map<String, Value>) -> &[u8] {
+        let mut object = self.object(members.len());
+        self.add_members(&mut object, members);
+        self.finish(object)
+    }
+
+    fn add(&mut self, container: &mut Container, value: &Value) {
+        match value {
+            Value::Null => self.null(container),
+            Value::Bool(value) => self.bool(container, *value),
+            Value::Number(number) => self.number(container, number.as_str()),
+            Value::String(text) => self.text(container, text.as_bytes()),
+            Value::Array(elements) => {
+                let mut array = self.nested_array(elements.len());
+                for element in elements {
+                    self.add(&mut array, element);
+                }
+                self.end(container, array);
+            }
+            Value::Object(members) => {
+                let mut object = self.nested_object(members.len());
+                self.add_members(&mut object, members);
+                self.end(container, object);
+            }
+        }
+    }
+
+    fn add_members(&mut self, object: &mut Container, members: &Map<String, Value>) {
+        let mut members: Vec<_> = members.iter().collect();
+        members.sort_unstable_by(|(a, _), (b, _)| key_order(a, b));
+        for (name, _) in &members {
+            self.text(object, name.as_bytes());
+        }
+        for (_, value) in members {
+            self.add(object, value);
+        }
+    }
+
+    /// A number by its digits.
+    fn number(&mut self, container: &mut Container, digits: &str) {
+        // `05` and `+5` are no JSON, so what reads as a small whole number was written as one, but for `-0`.
+        if let Ok(small) = digits.parse() {
+            self.int4(container, small);
+            return;
+        }
+        let digits = CString::new(digits).expect("a number has digits");
+        // SAFETY: numeric's input function, of a C string; it returns a numeric of the long form.
+        unsafe {
+            let numeric =
+                pg_sys::OidInputFunctionCall(NUMERIC_IN, digits.as_ptr().cast_mut(), pg_sys::Oid::INVALID, -1);
+            self.numeric(container, numeric);
+        }
+    }
+
     /// A whole document as an element of this one.
     ///
     /// # Safety
@@ -238,7 +305,7 @@ fn set_varlena_length(bytes: &mut [u8], length: u32) {
     bytes[..VARLENA_HEADER].copy_from_slice(&header.to_ne_bytes());
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 

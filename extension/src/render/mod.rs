@@ -1,9 +1,12 @@
-//! Rows as JSON and keys as text: in Rust from a row's datums (`row`, `value`, `jsonb`), in SQL as expressions
+//! Rows as JSON and keys as text: in Rust from a row's datums (`row`, `value`, `text`, `jsonb`), in SQL as expressions
 //! (`expression`). Both render alike, under the settings that `settings::for_rendering` pins.
 
 mod expression;
 mod jsonb;
+mod print;
 mod row;
+mod stored;
+mod text;
 mod to_json;
 mod value;
 
@@ -14,7 +17,9 @@ use pgrx::pg_sys::{self, Oid};
 pub(crate) use expression::{entity_id, state};
 pub(crate) use jsonb::{Writer, key_order};
 pub(crate) use row::{Row, RowRenderer};
-pub(crate) use value::{Form, Text};
+pub(crate) use stored::{MAX_LEVELS, Stored};
+pub(crate) use text::Text;
+pub(crate) use value::Form;
 
 /// A column of an enabled table.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a type")]

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Datum};
 
-use super::value::Detoasted;
+use super::print::Detoasted;
 use super::{Column, Writer, key_order};
 
 /// A row's values.

@@ -1,4 +1,4 @@
-//! A datum as JSON that JavaScript reads without loss, and as text.
+//! A datum as JSON that JavaScript reads without loss.
 //!
 //! | type | JSON |
 //! |---|---|
@@ -15,12 +15,13 @@
 
 #![expect(clippy::cast_ptr_alignment, reason = "what Postgres detoasts is aligned for any type")]
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::jsonb::{Container, Writer, key_order};
+use super::jsonb::{Container, NUMERIC_IN, Writer, key_order};
+use super::print::{Decimal, Detoasted, Function, hex, int2, int4, int8, output_function, prints_steadily};
 
 /// How the values of a type become JSON.
 pub(crate) enum Form {
@@ -60,39 +61,6 @@ pub(crate) struct Fields {
     /// Postgres counts the changes of a type; this is the one described.
     version: u64,
     fields: Vec<(String, usize, Form)>,
-}
-
-/// A function that prints a value, with what it remembers from call to call.
-pub(crate) struct Function(Box<UnsafeCell<pg_sys::FmgrInfo>>);
-
-impl Function {
-    fn new(oid: Oid) -> Self {
-        let info = Box::new(UnsafeCell::new(pg_sys::FmgrInfo::default()));
-        // SAFETY: the box does not move what it holds; what the function remembers lives as long as the backend.
-        unsafe { pg_sys::fmgr_info_cxt(oid, info.get(), pg_sys::TopMemoryContext) };
-        Self(info)
-    }
-
-    /// What it prints, in the current memory context.
-    ///
-    /// # Safety
-    /// An output function, and a datum of its type.
-    unsafe fn print<'a>(&self, datum: Datum) -> &'a [u8] {
-        // SAFETY: the caller's promise.
-        unsafe { CStr::from_ptr(pg_sys::OutputFunctionCall(self.0.get(), datum)).to_bytes() }
-    }
-
-    fn call(&self, datum: Datum) -> Datum {
-        // SAFETY: a cast function of one argument.
-        unsafe { pg_sys::FunctionCall1Coll(self.0.get(), pg_sys::DEFAULT_COLLATION_OID, datum) }
-    }
-}
-
-fn output_function(type_oid: Oid) -> Function {
-    let (mut function, mut is_varlena) = (Oid::INVALID, false);
-    // SAFETY: a catalog look-up.
-    unsafe { pg_sys::getTypeOutputInfo(type_oid, &raw mut function, &raw mut is_varlena) };
-    Function::new(function)
 }
 
 impl Form {
@@ -178,7 +146,7 @@ impl Form {
     }
 
     /// Calls `then` with the string that stands for a value in JSON.
-    unsafe fn with_printed<T>(&self, datum: Datum, then: impl FnOnce(&[u8]) -> T) -> T {
+    pub(super) unsafe fn with_printed<T>(&self, datum: Datum, then: impl FnOnce(&[u8]) -> T) -> T {
         // SAFETY: as in `write`.
         unsafe {
             match self {
@@ -206,8 +174,7 @@ impl Form {
     }
 }
 
-/// `numeric_in` and `jsonb_in`, as in `pg_proc.dat`.
-const NUMERIC_IN: Oid = Oid::from_u32(1701);
+/// `jsonb_in`, as in `pg_proc.dat`.
 const JSONB_IN: Oid = Oid::from_u32(3806);
 
 impl Element {
@@ -343,175 +310,4 @@ pub(crate) unsafe fn attribute(description: pg_sys::TupleDesc, place: usize) -> 
     unsafe {
         (*description).attrs.as_ptr().add(place)
     }
-}
-
-/// How a value becomes text: what `value::text` gives for the types of Postgres, what the output function prints for
-/// types of users (whose casts are their own code).
-pub(crate) enum Text {
-    /// As in JSON.
-    Printed(Form),
-    Cast(Function),
-    Output {
-        function: Function,
-        steady: bool,
-    },
-}
-
-impl Text {
-    pub(crate) fn of(type_oid: Oid, builtin: bool) -> Self {
-        // SAFETY: a catalog look-up.
-        let base = unsafe { pg_sys::getBaseType(type_oid) };
-        match base {
-            pg_sys::INT8OID | pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::UUIDOID => {
-                return Self::Printed(Form::of(base));
-            }
-            _ => {}
-        }
-        if builtin {
-            let mut function = Oid::INVALID;
-            // SAFETY: a catalog look-up.
-            let path = unsafe {
-                pg_sys::find_coercion_pathway(
-                    pg_sys::TEXTOID,
-                    base,
-                    pg_sys::CoercionContext::COERCION_EXPLICIT,
-                    &raw mut function,
-                )
-            };
-            if path == pg_sys::CoercionPathType::COERCION_PATH_FUNC {
-                return Self::Cast(Function::new(function));
-            }
-        }
-        // SAFETY: a catalog look-up.
-        let kind = unsafe { pg_sys::get_typtype(base) };
-        let steady =
-            matches!(base, pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::NUMERICOID) || prints_steadily(base, kind);
-        Self::Output { function: output_function(base), steady }
-    }
-
-    pub(crate) fn depends_on_settings(&self) -> bool {
-        matches!(self, Self::Output { steady: false, .. })
-    }
-
-    /// Calls `then` with the text.
-    ///
-    /// # Safety
-    /// A datum of this type, not null.
-    pub(crate) unsafe fn with<T>(&self, datum: Datum, then: impl FnOnce(&[u8]) -> T) -> T {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::Printed(form) => form.with_printed(datum, then),
-                Self::Cast(function) => then(Detoasted::new(function.call(datum)).bytes()),
-                Self::Output { function, .. } => then(function.print(datum)),
-            }
-        }
-    }
-}
-
-/// Types whose output no setting changes.
-fn prints_steadily(base: Oid, kind: core::ffi::c_char) -> bool {
-    kind == pg_sys::TYPTYPE_ENUM.cast_signed()
-        || matches!(
-            base,
-            pg_sys::NUMERICOID
-                | pg_sys::OIDOID
-                | pg_sys::NAMEOID
-                | pg_sys::CHAROID
-                | pg_sys::TIMEOID
-                | pg_sys::TIMETZOID
-                | pg_sys::BITOID
-                | pg_sys::VARBITOID
-                | pg_sys::INETOID
-                | pg_sys::CIDROID
-                | pg_sys::MACADDROID
-                | pg_sys::MACADDR8OID
-                | pg_sys::INT4RANGEOID
-                | pg_sys::INT8RANGEOID
-                | pg_sys::NUMRANGEOID
-                | pg_sys::TSVECTOROID
-                | pg_sys::TSQUERYOID
-        )
-}
-
-/// A varlena without its toast; freed with its memory context.
-pub(super) struct Detoasted(*mut pg_sys::varlena);
-
-impl Detoasted {
-    /// # Safety
-    /// The datum is a varlena.
-    pub(super) unsafe fn new(datum: Datum) -> Self {
-        // SAFETY: the caller has a varlena.
-        Self(unsafe { pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()) })
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: both helpers know short and long headers.
-        unsafe { std::slice::from_raw_parts(pgrx::vardata_any(self.0).cast::<u8>(), pgrx::varsize_any_exhdr(self.0)) }
-    }
-
-    fn to_c_string(&self) -> *mut core::ffi::c_char {
-        // SAFETY: a text.
-        unsafe { pg_sys::text_to_cstring(self.0) }
-    }
-}
-
-fn int2(datum: Datum) -> i16 {
-    // SAFETY: not null, as all here.
-    unsafe { pgrx::FromDatum::from_datum(datum, false) }.expect("not null")
-}
-
-fn int4(datum: Datum) -> i32 {
-    // SAFETY: as above.
-    unsafe { pgrx::FromDatum::from_datum(datum, false) }.expect("not null")
-}
-
-fn int8(datum: Datum) -> i64 {
-    // SAFETY: as above.
-    unsafe { pgrx::FromDatum::from_datum(datum, false) }.expect("not null")
-}
-
-/// A whole number's digits.
-struct Decimal {
-    buffer: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    fn of(value: i64) -> Self {
-        let mut decimal = Self { buffer: [0; 20], start: 20 };
-        let mut rest = value.unsigned_abs();
-        loop {
-            decimal.prepend(b'0' + u8::try_from(rest % 10).expect("a digit"));
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        if value < 0 {
-            decimal.prepend(b'-');
-        }
-        decimal
-    }
-
-    fn prepend(&mut self, byte: u8) {
-        self.start -= 1;
-        self.buffer[self.start] = byte;
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-}
-
-/// bytea's `hex` form.
-fn hex(bytes: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = Vec::with_capacity(2 + 2 * bytes.len());
-    text.extend_from_slice(b"\\x");
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
-    }
-    text
 }

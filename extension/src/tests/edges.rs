@@ -228,4 +228,52 @@ mod tests {
         assert_eq!(one::<i32>("select n from thing"), Some(60));
         assert_rows_equal_folds("thing");
     }
+
+    /// Changes of many rows go together, but each event has a write of its own: statements count steps, not rows.
+    #[pg_test]
+    fn what_goes_together_is_one_statement() {
+        run("create table thing (id int primary key, n int, t text); create table ran (what text);
+             create function ran() returns trigger language plpgsql security definer as $$ begin insert into public.ran values (tg_op); return null; end $$;
+             create trigger ran after insert or update or delete on thing for each statement execute function ran()");
+        enable("thing");
+        let at = |n: u32, name: &str, id: u32, payload: Value| {
+            let mut event = event(n, name, &id.to_string(), payload);
+            event["timestamp"] = json!(format!("2026-01-01T00:00:00.{n:06}Z"));
+            event
+        };
+        let life = |id: u32| {
+            [
+                at(3 * id, "thing.created", id, json!({"n": id})),
+                at(3 * id + 1, "thing.changed", id, json!({"n": -1})),
+                at(3 * id + 2, "thing.changed", id, json!({"t": "x"})),
+            ]
+        };
+        let batch: Vec<_> = (1..=20).flat_map(life).collect();
+        assert_rejected(&ingest(&batch), &[]);
+        assert_eq!(
+            rows("select what, count(*) from ran group by 1 order by 1"),
+            json!([{"what": "INSERT", "count": 1}, {"what": "UPDATE", "count": 2}])
+        );
+        assert_rows_equal_folds("thing");
+        // One that is wrong among many is found, and nothing else suffers.
+        run("alter table thing add check (n <> 13)");
+        let batch: Vec<_> = (1..=20).map(|id| at(100 + id, "thing.changed", id, json!({"n": id}))).collect();
+        assert_rejected(&ingest(&batch), &[(12, "constraint_violation")]);
+        assert_eq!(one::<i64>("select count(*) from thing where n > 0"), Some(19));
+        assert_rows_equal_folds("thing");
+    }
+
+    /// A policy that looks at other rows judges each event by what the ones before it left: no statement has two of them.
+    #[pg_test]
+    fn policies_that_look_at_other_rows_judge_one_event_after_the_other() {
+        run("create table seat (id int primary key, n int);
+             create function taken() returns bigint stable language sql security definer as $$ select count(*) from public.seat $$;
+             alter table seat enable row level security;
+             create policy open on seat for select using (true);
+             create policy three on seat for insert with check (taken() < 3)");
+        enable("seat");
+        let batch: Vec<_> = (1..=5).map(|i| event(i, "seat.created", &i.to_string(), json!({"n": 1}))).collect();
+        assert_rejected(&ingest(&batch), &[(3, "forbidden"), (4, "forbidden")]);
+        assert_rows_equal_folds("seat");
+    }
 }

@@ -11,6 +11,7 @@ mod hostile;
 mod order;
 mod retention;
 mod roles;
+mod statements;
 mod trust;
 
 #[pg_schema]
