@@ -6,7 +6,7 @@ use super::body;
 use super::shape_headers::{self, Caching};
 use crate::identity::{Reach, Refusal};
 use crate::log::Feed;
-use crate::shape::{Answer, Body as Messages, MUST_REFETCH, Parameters, ShapeError, ShapeOffset};
+use crate::shape::{Answer, Body as Messages, MUST_REFETCH, Page, Parameters, ShapeError, ShapeOffset};
 use axum::body::Body;
 use axum::extract::{Query, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -81,8 +81,12 @@ async fn shape(app: &App, request: Request) -> Response {
             Err(error) => Err(error),
         }
     } else {
-        match parameters.asked() {
-            Ok(asked) => {
+        match parameters.asked().and_then(|asked| Ok((asked, parameters.subset()?))) {
+            Ok((asked, Some(subset))) => {
+                let page = app.shapes.subset(&asked, &subset, &caller.reach).await;
+                page.map(|page| paged(page, caller.private))
+            }
+            Ok((asked, None)) => {
                 let caching = Caching::of(app, &method, &asked, &caller);
                 let seen = (parts.headers.get(header::IF_NONE_MATCH), asked.offset);
                 let answer = app.shapes.answer(asked.clone(), &caller.reach, caller.until).await;
@@ -157,7 +161,7 @@ fn take_body(text: &str, parameters: &mut Parameters) -> Result<(), Box<Response
         let body = json!({ "error": "Request body must be a JSON object" });
         return Err(Box::new(plain_error(StatusCode::BAD_REQUEST, &body)));
     };
-    parameters.merge(object);
+    parameters.take_body(object);
     Ok(())
 }
 
@@ -214,6 +218,27 @@ fn answered(
             (headers, Body::from_stream(blocks)).into_response()
         }
     }
+}
+
+fn paged(page: Page, private: bool) -> Response {
+    let mut headers = HeaderMap::new();
+    let offset = page.offset.to_string();
+    let given = [
+        ("content-type", "application/json"),
+        ("cache-control", "no-cache"),
+        ("electric-handle", page.handle.as_str()),
+        ("electric-offset", offset.as_str()),
+        ("electric-schema", page.schema.as_str()),
+        ("electric-snapshot", "true"),
+        ("electric-has-data", "true"),
+        ("vary", if private { "authorization" } else { "origin" }),
+    ];
+    for (name, value) in given {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    (headers, page.body).into_response()
 }
 
 fn deleted() -> Response {

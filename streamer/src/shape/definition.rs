@@ -2,7 +2,7 @@
 //! same definition, on every replica. Pure.
 
 use super::error::ShapeError;
-use super::filter::{self, Filter};
+use super::filter::{self, Condition, Filter};
 use super::json;
 use super::name;
 use super::table::{Column, TableSchema, quote};
@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+
+/// A longer IN list is looked through row by row: the index has an entry for each value.
+const ROUTED_VALUES: usize = 1000;
 
 /// How updates and deletes are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -159,9 +162,11 @@ impl Definition {
         let columns: Vec<_> = (table.columns.iter())
             .map(|column| json!([column.name, column.type_oid, column.type_name, column.type_mod, column.pk_index]))
             .collect();
+        // Where rows are stored tells of TRUNCATE, and of an ALTER that rewrites them without a trace in the WAL.
+        let members: Vec<_> = table.members.iter().map(|member| json!([member.oid, member.storage])).collect();
         json!({
             "epoch": epoch.to_string(), "oid": table.oid, "schema": table.schema, "table": table.name,
-            "members": self.members, "columns": columns, "selected": names(&self.selected),
+            "members": members, "columns": columns, "selected": names(&self.selected),
             "queryable": self.queryable.as_deref().map(names),
             "where": self.filter.as_ref().map(Filter::to_sql),
             "tenant": self.tenant.as_ref().map(|rows| json!([rows.column, rows.tenant.as_deref()])),
@@ -200,6 +205,19 @@ impl Definition {
             };
         }
         sql
+    }
+
+    /// A column and the few texts that it can have in the shape's rows, by which the router finds the shape.
+    pub(super) fn route(&self) -> Option<(usize, Vec<&str>)> {
+        let tenant = self.tenant.as_ref().and_then(|rows| Some((rows.column, vec![rows.tenant.as_deref()?])));
+        let filter = self.filter.as_ref().map_or(&[][..], |filter| filter.conditions());
+        let conditions = filter.iter().filter_map(|condition| match condition {
+            Condition::OneOf { column, values } if values.len() <= ROUTED_VALUES => {
+                Some((*column, values.iter().map(String::as_str).collect()))
+            }
+            _ => None,
+        });
+        conditions.chain(tenant).min_by_key(|(_, values): &(usize, Vec<&str>)| values.len())
     }
 
     /// The columns that a snapshot reads: those of clients and those of keys, in the table's order.

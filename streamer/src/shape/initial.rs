@@ -161,7 +161,7 @@ impl Initial {
             let session = reader.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
             let session = session.start().await?;
             let snapshot = seam::snapshot(&*session).await?;
-            lock(&session, &expected).await?;
+            begin(&session, &expected).await?;
             // Now nobody can truncate or rewrite the table. Was somebody quicker, between the snapshot and the lock?
             let standing = source.tables.look(&expected.schema, &expected.name).await?.as_ref() == Some(&expected);
             let marker = seam::mark(&source.database).await?;
@@ -231,7 +231,7 @@ impl Initial {
 
 /// Keeps TRUNCATE and rewriting ALTERs out for as long as the transaction lasts: the planner locks the table and every
 /// partition. (`lock table` would need more than the right to read some columns.)
-async fn lock(session: &Session<'_>, table: &TableSchema) -> Result<(), ShapeError> {
+pub(super) async fn begin(session: &Session<'_>, table: &TableSchema) -> Result<(), ShapeError> {
     session.batch_execute(&format!("set local lock_timeout = '{}s'", FIRST_ROW_PATIENCE.as_secs())).await?;
     session.batch_execute("set local row_security = off").await?;
     match session.batch_execute(&format!("select from {} limit 0", table.quoted())).await {
@@ -269,7 +269,8 @@ pub(super) fn condition_error(error: Error) -> ShapeError {
 
 /// Whether a shape of `known` can begin with the rows of `now`: nothing that its clients see is different.
 pub(super) fn is_same(now: &TableSchema, known: &TableSchema) -> bool {
-    let members = |table: &TableSchema| table.members.iter().map(|member| member.oid).collect::<Vec<_>>();
+    let members =
+        |table: &TableSchema| table.members.iter().map(|member| (member.oid, member.storage)).collect::<Vec<_>>();
     let columns = |table: &TableSchema| {
         (table.columns.iter())
             .map(|column| (column.name.clone(), column.type_oid, column.type_mod, column.pk_index))

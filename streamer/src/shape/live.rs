@@ -10,7 +10,7 @@ use crate::log::{Log, Transaction};
 use bytes::Bytes;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -45,6 +45,8 @@ pub(super) struct Shape {
     pub(super) asked_at: AtomicU64,
     /// Whether the router watches for it.
     pub(super) routed: AtomicBool,
+    /// Numbers subsets.
+    marks: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,7 @@ impl Shape {
             stale: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),
             routed: AtomicBool::new(false),
+            marks: AtomicU32::new(0),
         }
     }
 
@@ -133,20 +136,16 @@ impl Shape {
         untouched || !initial.bytes().is_some_and(large)
     }
 
-    /// The LSN of handles for those who want no rows.
-    pub(super) fn mint(&self, log: &Log) -> Lsn {
+    /// The LSN of handles for those who want no rows; none if it has to be a new one, above the head.
+    pub(super) fn mint(&self, log: &Log) -> Option<Lsn> {
         let mut state = self.state();
         let members = &self.definition().members;
         let deleted = state.deleted;
         let holds = |lsn: &Lsn| *lsn > deleted && log.holds_rows(self.epoch, members, Offset::just_before(*lsn));
         let current = state.current.as_ref().and_then(|current| current.known_joint()).map(|joint| joint.lsn);
-        if let Some(lsn) = current.into_iter().chain(state.minted).find(holds) {
-            return lsn;
-        }
-        // Behind every deleted handle, however soon after.
-        let lsn = log.tip().head.max(Lsn(state.deleted.0 + 8));
+        let lsn = current.into_iter().chain(state.minted).chain([log.tip().head]).find(holds)?;
         state.minted = Some(lsn);
-        lsn
+        Some(lsn)
     }
 
     /// Whether handles with this LSN are still good, as far as we know.
@@ -273,17 +272,26 @@ impl Shape {
         *self.hits.lock().unwrap_or_else(PoisonError::into_inner) = Recorded::default();
     }
 
-    /// A transaction may concern the shape.
-    pub(super) fn hit(&self, commit: Lsn) {
+    /// A transaction may concern the shape. False if that was known.
+    pub(super) fn hit(&self, commit: Lsn) -> bool {
         let mut hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
         if hits.commits.back() == Some(&commit) {
-            return;
+            return false;
         }
         if hits.commits.len() == REMEMBERED_HITS {
             // Complete behind the one that goes.
             hits.from = hits.commits.pop_front().map(|oldest| Lsn(oldest.0 + 1));
         }
         hits.commits.push_back(commit);
+        true
+    }
+
+    /// What tells a subset's rows from those of others: a number of 31 bits that does not come again soon, here or on
+    /// another replica.
+    pub(super) fn next_mark(&self) -> u32 {
+        let random =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+        (random ^ self.marks.fetch_add(0x9e37_79b1, Ordering::Relaxed)) >> 1
     }
 
     /// Parked readers look again.

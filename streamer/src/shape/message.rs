@@ -79,6 +79,19 @@ impl<'d> Writer<'d> {
         self.end();
     }
 
+    /// A row of a subset.
+    pub(super) fn marked_row(&mut self, row: &Row<'_>, mark: u64) {
+        self.begin();
+        self.key(row);
+        self.value(&self.definition.selected, row);
+        self.out.extend_from_slice(b",\"headers\":{\"operation\":\"insert\",\"snapshot_mark\":");
+        json::write_number(mark, &mut self.out);
+        self.out.push(b',');
+        self.out.extend_from_slice(&self.template.relation);
+        self.out.extend_from_slice(b"}}");
+        self.end();
+    }
+
     /// A new row; `from`: the row that it was before its key changed.
     pub(super) fn insert(&mut self, place: Place, new: &Row<'_>, from: Option<&Row<'_>>) {
         self.begin();

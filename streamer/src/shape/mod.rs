@@ -20,7 +20,9 @@ mod publish;
 mod reader;
 mod request;
 mod router;
+mod routes;
 mod stream;
+mod subset;
 pub mod table;
 mod tables;
 
@@ -30,11 +32,13 @@ pub use message::MUST_REFETCH;
 pub use offset::ShapeOffset;
 pub use request::{Asked, Deletion, Parameters};
 pub use stream::Stream;
+pub use subset::Subset;
 
 use crate::database::Database;
 use crate::error::Error;
 use crate::identity::Reach;
 use crate::log::{Feed, Log, Transaction};
+use crate::seam;
 use bytes::Bytes;
 use chunks::Room;
 use definition::Definition;
@@ -119,6 +123,19 @@ pub struct Answer {
     pub body: Body,
 }
 
+/// An answer with a subset's rows.
+#[derive(Debug)]
+pub struct Page {
+    /// The incarnation.
+    pub handle: String,
+    /// Where a client goes on that has no place in the log yet: before the snapshot of these rows.
+    pub offset: ShapeOffset,
+    /// The types of the columns.
+    pub schema: String,
+    /// A JSON object.
+    pub body: Bytes,
+}
+
 /// Messages.
 #[derive(Debug)]
 pub enum Body {
@@ -192,6 +209,19 @@ impl Shapes {
         reach: &Reach,
         until: Option<Instant>,
     ) -> Result<Answer, ShapeError> {
+        let wanted = asked.wanted.clone();
+        match self.log_of(asked, reach, until).await {
+            Err(ShapeError::Refetch(None)) => Err(self.successor(&wanted, reach).await),
+            other => other,
+        }
+    }
+
+    async fn log_of(
+        self: &Arc<Self>,
+        asked: Asked,
+        reach: &Reach,
+        until: Option<Instant>,
+    ) -> Result<Answer, ShapeError> {
         let epoch = self.ready().await?;
         let fresh = asked.handle.is_none();
         let (shape, table) = self.find(&asked.wanted, reach, epoch, fresh).await?;
@@ -200,7 +230,7 @@ impl Shapes {
         self.router.watch(&shape);
         match (asked.offset, &asked.handle) {
             (ShapeOffset::Start, _) => self.first_chunk(&shape, schema).await,
-            (ShapeOffset::Now, _) => Ok(self.now(&shape, schema)),
+            (ShapeOffset::Now, _) => self.now(&shape, schema).await,
             (offset, Some(handle)) => {
                 let (shape, lsn) = self.check_handle(shape, handle, &asked.wanted, reach, epoch).await?;
                 let standing = match self.stand(shape, lsn, offset).await? {
@@ -219,6 +249,36 @@ impl Shapes {
             }
             (_, None) => Err(ShapeError::invalid("handle", "can't be blank when offset != -1")),
         }
+    }
+
+    /// A part of a shape's rows, as they are now.
+    pub async fn subset(&self, asked: &Asked, subset: &Subset, reach: &Reach) -> Result<Page, ShapeError> {
+        match self.page_of(asked, subset, reach).await {
+            Err(ShapeError::Refetch(None)) => Err(self.successor(&asked.wanted, reach).await),
+            other => other,
+        }
+    }
+
+    async fn page_of(&self, asked: &Asked, subset: &Subset, reach: &Reach) -> Result<Page, ShapeError> {
+        let epoch = self.ready().await?;
+        let fresh = asked.handle.is_none();
+        let (shape, table) = self.find(&asked.wanted, reach, epoch, fresh).await?;
+        let _admitted = self.admit(fresh)?;
+        let schema = shape.definition().schema(&table);
+        let (shape, handle, offset) = if let Some(handle) = &asked.handle {
+            // The client's own place: it has everything up to there, and nothing is passed over.
+            let (shape, _) = self.check_handle(shape, handle, &asked.wanted, reach, epoch).await?;
+            (shape, handle.clone(), asked.offset)
+        } else {
+            let lsn = self.mint(&shape).await?;
+            let head = Offset::just_before(self.log.tip().head);
+            let handle = shape.definition().handle(lsn);
+            (shape, handle, ShapeOffset::Change(head))
+        };
+        self.router.watch(&shape);
+        let _permit = self.source.permits.acquire().await?;
+        let body = subset.read(&self.source.database, &shape.renderer, shape.next_mark().into()).await?;
+        Ok(Page { handle, offset, schema, body })
     }
 
     /// Forgets a shape: its next client gets a new handle, and those of the old one start anew.
@@ -328,24 +388,27 @@ impl Shapes {
         let (shape, _) = self.find(wanted, reach, epoch, true).await?;
         match good(&shape) {
             Some(lsn) => Ok((shape, lsn)),
-            None => Err(self.refetch(&shape).await),
+            None => Err(ShapeError::Refetch(None)),
         }
     }
 
-    /// 409 with the handle to start with.
-    async fn refetch(&self, shape: &Arc<Shape>) -> ShapeError {
-        if shape.is_stale() {
-            return ShapeError::Refetch(None);
-        }
-        let _admitted = match self.admit(true) {
-            Ok(admitted) => admitted,
-            Err(error) => return error,
-        };
-        let initial = shape.initial(&self.source);
-        match initial.joint().await {
-            Ok(joint) => ShapeError::Refetch(Some(shape.definition().handle(joint.lsn))),
+    /// 409, with the handle to start with if there is one.
+    async fn successor(&self, wanted: &Wanted, reach: &Reach) -> ShapeError {
+        match self.newest_handle(wanted, reach).await {
+            Ok(handle) => ShapeError::Refetch(Some(handle)),
+            // Its next request is told what is wrong.
+            Err(ShapeError::Invalid(_) | ShapeError::Refetch(_)) => ShapeError::Refetch(None),
             Err(error) => error,
         }
+    }
+
+    async fn newest_handle(&self, wanted: &Wanted, reach: &Reach) -> Result<String, ShapeError> {
+        let epoch = self.ready().await?;
+        let (shape, _) = self.find(wanted, reach, epoch, true).await?;
+        let _admitted = self.admit(true)?;
+        let initial = shape.initial(&self.source);
+        let joint = initial.joint().await?;
+        Ok(shape.definition().handle(joint.lsn))
     }
 
     async fn first_chunk(&self, shape: &Arc<Shape>, schema: String) -> Result<Answer, ShapeError> {
@@ -364,17 +427,28 @@ impl Shapes {
         })
     }
 
-    fn now(&self, shape: &Arc<Shape>, schema: String) -> Answer {
-        let lsn = shape.mint(&self.log);
+    /// An LSN for handles that come without rows.
+    async fn mint(&self, shape: &Shape) -> Result<Lsn, ShapeError> {
+        if let Some(lsn) = shape.mint(&self.log) {
+            return Ok(lsn);
+        }
+        // It was deleted just now, and nothing was written since: a new handle needs a place of its own.
+        let marker = seam::mark(&self.source.database).await?;
+        self.await_head(Offset::just_before(marker)).await?;
+        shape.mint(&self.log).ok_or_else(|| ShapeError::busy("Failed to create shape, please retry", 1))
+    }
+
+    async fn now(&self, shape: &Arc<Shape>, schema: String) -> Result<Answer, ShapeError> {
+        let lsn = self.mint(shape).await?;
         let head = self.log.tip().head;
-        Answer {
+        Ok(Answer {
             handle: shape.definition().handle(lsn),
-            offset: ShapeOffset::Change(Offset::just_before(head.max(lsn))),
+            offset: ShapeOffset::Change(Offset::just_before(head)),
             up_to_date: true,
             has_data: false,
             schema,
             body: Body::Array(array(&[], Some(&up_to_date(head)))),
-        }
+        })
     }
 
     /// Where the client stands in the log; or the next chunk of its first rows.
@@ -389,11 +463,11 @@ impl Shapes {
         let (initial, after) = match offset {
             ShapeOffset::Chunk(chunk) => {
                 // Only who took them has them.
-                let Some(initial) = initial else { return Err(self.refetch(&shape).await) };
+                let Some(initial) = initial else { return Err(ShapeError::Refetch(None)) };
                 match initial.chunk(chunk + 1).await {
                     Ok(Chunk::Rows(rows)) => return Ok(Err((rows, chunk + 1))),
                     Ok(Chunk::End) => {}
-                    Err(_) => return Err(self.refetch(&shape).await),
+                    Err(_) => return Err(ShapeError::Refetch(None)),
                 }
                 (Some(initial), start)
             }
@@ -443,10 +517,10 @@ impl Shapes {
             // Marked before the look: what arrives in between wakes us.
             wakes.mark_unchanged();
             if shape.is_stale() || !shape.honours(standing.lsn) {
-                return Err(self.refetch(&shape).await);
+                return Err(ShapeError::Refetch(None));
             }
             let Some(messages) = self.read(&standing, after, Framing::Array) else {
-                return Err(self.refetch(&shape).await);
+                return Err(ShapeError::Refetch(None));
             };
             if let Some(last) = messages.last {
                 return Ok(part(&standing, &messages, last, handle, schema, live));

@@ -48,18 +48,6 @@ impl Parameters {
         self.0.insert(name.to_owned(), value);
     }
 
-    /// What stands in a request's body joins the rest.
-    pub fn merge(&mut self, object: serde_json::Map<String, serde_json::Value>) {
-        for (name, value) in object {
-            let text = match value {
-                serde_json::Value::Null => continue,
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
-            };
-            self.set(&name, text);
-        }
-    }
-
     /// The value, unless it is missing or empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())

@@ -1,12 +1,13 @@
-//! Which shapes a change concerns: found by its table, and woken. A shape that nobody has asked for lately is not watched,
+//! Which shapes a change concerns: found by the index, and woken. A shape that nobody has asked for lately is not watched,
 //! and costs nothing.
 
 use super::initial::is_same;
 use super::live::Shape;
+use super::routes::Routes;
 use super::tables::Tables;
-use crate::log::{Log, Transaction};
+use crate::log::Log;
 use headwater_model::cursor::Lsn;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,12 +29,6 @@ pub(super) struct Router {
     /// Everything committed before it has been routed.
     position: AtomicU64,
     described: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Routes {
-    /// By OID, of partitions too.
-    by_table: HashMap<u32, Vec<Arc<Shape>>>,
 }
 
 impl Router {
@@ -62,9 +57,7 @@ impl Router {
         }
         // Under the lock, so that the router stands still.
         shape.begin_hits(self.position());
-        for member in &shape.definition().members {
-            routes.by_table.entry(*member).or_default().push(Arc::clone(shape));
-        }
+        routes.add(shape);
     }
 
     /// Routes until `shutdown`.
@@ -116,9 +109,10 @@ impl Router {
             let mut woken: Vec<&Arc<Shape>> = Vec::new();
             for transaction in &transactions {
                 described |= transaction.described;
-                routes.concerned(transaction, |shape| {
-                    shape.hit(transaction.commit);
-                    woken.push(shape);
+                routes.concerned(transaction, &mut |shape| {
+                    if shape.hit(transaction.commit) {
+                        woken.push(shape);
+                    }
                 });
             }
             // First the place, then the waking: who wakes finds its hits complete up to there.
@@ -169,14 +163,7 @@ impl Router {
 
     fn forget(&self, shape: &Arc<Shape>) {
         let mut routes = self.lock();
-        for member in &shape.definition().members {
-            if let Some(shapes) = routes.by_table.get_mut(member) {
-                shapes.retain(|other| !Arc::ptr_eq(other, shape));
-                if shapes.is_empty() {
-                    routes.by_table.remove(member);
-                }
-            }
-        }
+        routes.remove(shape);
         shape.end_hits();
         shape.routed.store(false, Ordering::Release);
     }
@@ -189,24 +176,5 @@ impl Router {
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Routes {
-    fn each(&self, mut take: impl FnMut(&Arc<Shape>)) {
-        let mut seen = HashSet::new();
-        for shape in self.by_table.values().flatten() {
-            if seen.insert(Arc::as_ptr(shape)) {
-                take(shape);
-            }
-        }
-    }
-
-    fn concerned<'a>(&'a self, transaction: &Transaction, mut take: impl FnMut(&'a Arc<Shape>)) {
-        for touched in &transaction.touched {
-            for shape in self.by_table.get(&touched.table).into_iter().flatten() {
-                take(shape);
-            }
-        }
     }
 }

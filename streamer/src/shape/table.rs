@@ -4,7 +4,6 @@
 //! was retyped; a table that was made anew or rewritten; partitions that came or went) makes them differ.
 
 use crate::error::Error;
-use std::hash::{Hash, Hasher};
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 
@@ -175,20 +174,6 @@ impl TableSchema {
     /// `"schema"."table"` for SQL.
     pub fn quoted(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
-    }
-
-    /// The same on every replica and after every restart, for the same table in the same state. Where rows are stored
-    /// and nullability are not part of it: VACUUM FULL moves them too, and a default matters to nobody's copy.
-    pub fn fingerprint(&self, hasher: &mut impl Hasher) {
-        (self.oid, &self.schema, &self.name, &self.excluded, &self.tenant_column).hash(hasher);
-        self.columns.len().hash(hasher);
-        for column in &self.columns {
-            (&column.name, column.type_oid, &column.type_name, column.type_mod, column.pk_index).hash(hasher);
-        }
-        self.members.len().hash(hasher);
-        for member in &self.members {
-            member.oid.hash(hasher);
-        }
     }
 }
 

@@ -1,0 +1,103 @@
+//! Promise: who may read a shape is asked on every spelling of its path; a token gets its tenant's rows and no others, from
+//! snapshots, changes, subsets and with others' handles; excluded columns do not exist.
+
+use headwater_tests::http::{client, with_query};
+use headwater_tests::shape::{ShapeClient, active, get, mark, select, send};
+use headwater_tests::streamer::Streamer;
+use headwater_tests::token;
+use serde_json::{Value, json};
+
+use crate::orders;
+use crate::shape::start;
+
+#[tokio::test]
+async fn the_shared_secret_is_asked_for_on_every_spelling() {
+    let (postgres, streamer) = start(&["--shape-secret=hush"]).await;
+    postgres.sql("create table t (id int primary key)").await;
+    let shape = [("table", "t"), ("offset", "-1")];
+    for path in ["/v1/shape", "/v1/shape/", "/v1//shape", "/v1/%73hape", "/%761/shape"] {
+        let url = streamer.url(path);
+        for wrong in [vec![], vec![("secret", "hus")], vec![("secret", "")], vec![("api_secret", "hush2")]] {
+            let query: Vec<(&str, &str)> = shape.iter().copied().chain(wrong).collect();
+            let answer = get(&url, &query).await;
+            assert_eq!(
+                (answer.status, answer.json()),
+                (401, json!({"message": "Unauthorized - Invalid API secret"})),
+                "{path} {query:?}"
+            );
+        }
+        for name in ["secret", "api_secret"] {
+            let answer = get(&url, &[shape[0], shape[1], (name, "hush")]).await;
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        }
+    }
+    let url = with_query(&streamer.url("/v1/shape"), &shape);
+    for request in [client().head(url.clone()), client().post(url.clone()), client().delete(url.clone())] {
+        assert_eq!(send(request).await.status, 401);
+    }
+    assert_eq!(send(client().get(url.clone()).bearer_auth("hush")).await.status, 401, "the secret is no token");
+    assert_eq!(send(client().request(reqwest::Method::OPTIONS, url)).await.status, 204);
+    for open in ["/", "/v1/health"] {
+        assert_eq!(get(&streamer.url(open), &[]).await.status, 200, "{open}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_gets_its_tenants_rows_and_no_others() {
+    let (postgres, streamer) = orders::start(&token::ARGUMENTS).await;
+    postgres
+        .sql(
+            "create table notes (id int primary key, tenant_id text, note text, hidden text); \
+             select headwater.enable('notes', entity => 'note', tenant_column => 'tenant_id', exclude => array['hidden']); \
+             insert into notes select n, case n % 3 when 0 then 'cafe' when 1 then 'bar' end, 'n' || n, 'secret' from generate_series(1, 30) n",
+        )
+        .await;
+    active(&streamer.url("")).await;
+    let observer = postgres.connect().await;
+    let shape = [("table", "notes")];
+    let tenants = [Some("cafe"), Some("bar"), None];
+    let token = |tenant: Option<&str>| token::of(tenant, "somebody");
+    let mut clients: Vec<ShapeClient> =
+        tenants.iter().map(|tenant| ShapeClient::new(&streamer.url(""), &shape).with_token(&token(*tenant))).collect();
+    for round in 0..3 {
+        let end = mark(&observer).await;
+        for (client, tenant) in clients.iter_mut().zip(tenants) {
+            client.catch_up(end).await;
+            let own = tenant.map_or("tenant_id is null".to_owned(), |tenant| format!("tenant_id = '{tenant}'"));
+            assert_eq!(
+                client.table(),
+                select(&observer, &format!("select id, tenant_id, note from notes where {own}")).await
+            );
+        }
+        postgres
+            .sql(&format!(
+                "update notes set note = 'r{round}'; update notes set tenant_id = 'bar' where id = {0}; \
+                 update notes set tenant_id = null where id = {0} + 1; delete from notes where id = {0} + 2",
+                3 * round + 3
+            ))
+            .await;
+    }
+    // Another's handle is worth nothing, and his rows are in no subset either.
+    let own = token(Some("cafe"));
+    let url = streamer.url("/v1/shape");
+    let ask = async |query: &[(&str, &str)]| send(client().get(with_query(&url, query)).bearer_auth(&own)).await;
+    let others = clients[1].handle.clone().unwrap();
+    let answer = ask(&[shape[0], ("offset", &clients[1].offset), ("handle", &others)]).await;
+    assert_eq!(answer.status, 409);
+    let all = ask(&[shape[0], ("offset", "now"), ("subset__where", "true or tenant_id = 'bar'")]).await;
+    assert_eq!(all.status, 200, "{all:?}");
+    for row in all.json()["data"].as_array().unwrap() {
+        assert_eq!(row["value"]["tenant_id"], "cafe");
+    }
+    let first = ask(&[shape[0], ("offset", "-1")]).await;
+    assert!(first.header("cache-control").unwrap().starts_with("private, "), "{first:?}");
+    assert_eq!(first.header("vary"), Some("authorization"));
+    let schema: Value = serde_json::from_str(first.header("electric-schema").unwrap()).unwrap();
+    assert!(schema.get("hidden").is_none() && !first.body.contains("secret"));
+    for query in [("columns", "id,hidden"), ("where", "hidden = 'secret'")] {
+        assert_eq!(ask(&[shape[0], ("offset", "-1"), query]).await.status, 400, "{query:?}");
+    }
+    assert_eq!(get(&url, &[shape[0], ("offset", "-1")]).await.status, 401);
+    let proxy = Streamer::start(&postgres, &["--replica", "proxy"]).await;
+    assert_eq!(get(&proxy.url("/v1/shape"), &[shape[0], ("offset", "-1")]).await.status, 200, "--insecure is open");
+}

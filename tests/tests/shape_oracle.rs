@@ -1,0 +1,255 @@
+//! Promise: whatever happens to the tables and to the streamers, a client that follows a shape has the rows that the same
+//! SELECT gives. Oracle: Postgres, after each batch of random transactions, for every client; and the client itself, which
+//! fails on a row that comes twice and on a change of a row that it does not have.
+
+use std::fmt::Write as _;
+
+use headwater_tests::postgres::Postgres;
+use headwater_tests::random::{Random, seed};
+use headwater_tests::shape::{ShapeClient, active, mark, select};
+use headwater_tests::streamer::Streamer;
+
+use crate::shape::{start, start_on};
+
+const TABLES: &str = "
+    create table a (id int primary key, t text, n numeric, b bool, j jsonb, big text, ts timestamptz, x bytea, f float8);
+    alter table a alter big set storage external;
+    create table b (x text, y int, v text, primary key (y, x));
+    create table c (id int, region text, v int, primary key (id, region)) partition by list (region);
+    create table c_eu partition of c for values in ('eu');
+    create table c_us (v int, region text not null, dropped int, id int not null);
+    alter table c_us drop column dropped;
+    alter table c attach partition c_us for values in ('us', 'ca');
+    create table d (n int, v text);
+    create schema \"Other\"; create table \"Other\".\"T.x/y\" (\"Id\" uuid primary key default gen_random_uuid(), v text);";
+
+/// A shape, and the query that it stands for.
+const SHAPES: &[(&[(&str, &str)], &str)] = &[
+    (&[("table", "a")], "select * from a"),
+    (&[("table", "a"), ("columns", "id,n,t")], "select id, n, t from a"),
+    (&[("table", "a"), ("replica", "full")], "select * from a"),
+    (
+        &[("table", "a"), ("where", "id < 25 and (t like '%a%' or b) and n is distinct from 0")],
+        "select * from a where id < 25 and (t like '%a%' or b) and n is distinct from 0",
+    ),
+    (
+        &[("table", "a"), ("where", "id in (3, 5, 7, 35)"), ("replica", "full")],
+        "select * from a where id in (3, 5, 7, 35)",
+    ),
+    (&[("table", "b")], "select * from b"),
+    (&[("table", "b"), ("where", "y = $1 and x > v"), ("params[1]", "1")], "select * from b where y = 1 and x > v"),
+    (&[("table", "c")], "select * from c"),
+    (&[("table", "c_us"), ("columns", "id,region,v")], "select id, region, v from c_us"),
+    (&[("table", "c"), ("where", "region <> 'eu' or v > 10")], "select * from c where region <> 'eu' or v > 10"),
+    (&[("table", "d")], "select * from d"),
+    (&[("table", "d"), ("where", "v ilike '%A%'")], "select * from d where v ilike '%A%'"),
+    (&[("table", "\"Other\".\"T.x/y\"")], "select * from \"Other\".\"T.x/y\""),
+];
+
+struct World {
+    random: Random,
+    /// Rows of `d` have no key: each gets a value of its own.
+    unique: u64,
+    columns: u64,
+}
+
+impl World {
+    fn text(&mut self) -> String {
+        const PARTS: [&str; 8] = ["a", "/", "\\\\", "\"", "''", "ü\u{1f600}", "\n\t", "."];
+        (0..self.random.below(6)).map(|_| *self.random.one_of(&PARTS)).collect()
+    }
+
+    fn nullable(&mut self, value: String) -> String {
+        if self.random.below(5) == 0 { "null".to_owned() } else { value }
+    }
+
+    fn row_of_a(&mut self) -> String {
+        let text = self.text();
+        let values = [
+            format!("'{text}'"),
+            ["1.50", "0", "-12345678901234567890.123", "'NaN'"][self.random.index(4)].to_owned(),
+            ["true", "false"][self.random.index(2)].to_owned(),
+            "'{\"a\": [1, 2.50, null]}'".to_owned(),
+            format!("repeat('{}', {})", self.random.below(10), 1000 + self.random.below(9000)),
+            format!("to_timestamp({}.5)", self.random.below(2_000_000_000)),
+            "'\\xdeadbeef'".to_owned(),
+            format!("{} / 3.0", self.random.below(1000)),
+        ];
+        let types = ["text", "numeric", "bool", "jsonb", "text", "timestamptz", "bytea", "float8"];
+        let typed = values.into_iter().zip(types).map(|(value, name)| format!("({})::{name}", self.nullable(value)));
+        typed.collect::<Vec<_>>().join(", ")
+    }
+
+    fn statement(&mut self) -> String {
+        let id = self.random.below(30);
+        let text = self.text();
+        match self.random.below(16) {
+            0 | 1 => format!("insert into a values ({id}, {}) on conflict do nothing;", self.row_of_a()),
+            2 => format!("update a set (t, n, b, j, big, ts, x, f) = (select {}) where id = {id};", self.row_of_a()),
+            3 => format!("update a set t = '{text}' where id > {id};"),
+            4 => format!(
+                "update a set id = {} where id = {id} and not exists (select from a where id = {});",
+                id + 30,
+                id + 30
+            ),
+            5 => format!("delete from a where id in ({id}, {});", id + 30),
+            6 => format!("insert into b values ('{text}', {}, '{text}') on conflict do nothing;", id % 3),
+            7 => format!("update b set x = x || '/' where y = {} and length(x) < 20;", id % 3),
+            8 => format!("update b set v = '{text}'; delete from b where length(x) > 15;"),
+            9 => format!(
+                "insert into c values ({id}, '{}', {id}) on conflict do nothing;",
+                ["eu", "us", "ca"][self.random.index(3)]
+            ),
+            10 => format!(
+                "update c set region = 'ca', v = v + 1 where id = {id} and region = 'eu' and not exists (select from c where id = {id} and region = 'ca');"
+            ),
+            11 => format!("delete from c where id = {id};"),
+            12 | 13 => {
+                self.unique += 1;
+                let n = self.unique;
+                format!(
+                    "insert into d values ({n}, '{text}'), ({n}, null); update d set v = '{text}x' where n = {n} and v is null;"
+                )
+            }
+            14 => format!("delete from d where n % 30 = {id};"),
+            _ => format!(
+                "insert into \"Other\".\"T.x/y\" (v) values ('{text}'); update \"Other\".\"T.x/y\" set v = '{text}' where random() < 0.2; \
+                 delete from \"Other\".\"T.x/y\" where random() < 0.1;"
+            ),
+        }
+    }
+
+    fn transaction(&mut self) -> String {
+        let mut script = String::from("begin;");
+        for _ in 0..=self.random.below(6) {
+            let statement = self.statement();
+            let _ = match self.random.below(8) {
+                0 => write!(script, "savepoint s; {statement} rollback to s;"),
+                1 => write!(script, "savepoint s; {statement} release s;"),
+                _ => write!(script, "{statement}"),
+            };
+        }
+        script += if self.random.below(10) == 0 { "rollback" } else { "commit" };
+        script
+    }
+
+    /// What clients have to start anew for, or must not notice.
+    fn upheaval(&mut self) -> String {
+        self.columns += 1;
+        match self.random.below(10) {
+            0 => "truncate a".to_owned(),
+            1 => "truncate c".to_owned(),
+            2 => "truncate b, d".to_owned(),
+            3 => format!("alter table a add column new_{} int default 7", self.columns),
+            4 => format!(
+                "alter table b rename column v to v_{0}; update b set v_{0} = 'renamed'; alter table b rename column v_{0} to v",
+                self.columns
+            ),
+            5 => "drop table d; create table d (n int, v text); insert into d values (-1, 'made anew')".to_owned(),
+            6 => format!(
+                "create table c_{0} partition of c for values in ('r{0}'); insert into c values (99, 'r{0}', 1) on conflict do nothing",
+                self.columns
+            ),
+            7 => "alter table a alter n type text using n::text; alter table a alter n type numeric using n::numeric"
+                .to_owned(),
+            8 => "alter table a alter n type numeric using n + 1".to_owned(),
+            _ => "vacuum full a".to_owned(),
+        }
+    }
+}
+
+async fn check(postgres: &Postgres, clients: &mut [ShapeClient]) {
+    let observer = postgres.connect().await;
+    let end = mark(&observer).await;
+    for (client, (shape, query)) in clients.iter_mut().zip(SHAPES.iter().cycle()) {
+        // DDL that leaves no trace in the WAL is noticed a moment later.
+        headwater_tests::deadline::eventually(&format!("{shape:?} to be as Postgres has it"), || {
+            let mut own = client.clone();
+            let observer = &observer;
+            async move {
+                own.catch_up(end).await;
+                let equal = own.table() == select(observer, query).await;
+                if !equal {
+                    println!("{shape:?}: not yet");
+                }
+                equal.then_some(own)
+            }
+        })
+        .await
+        .clone_into(client);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_client_has_what_select_gives() {
+    let batches: usize = std::env::var("HEADWATER_TEST_SHAPE_BATCHES").map_or(30, |count| count.parse().unwrap());
+    let mut world = World { random: Random::new(seed()), unique: 0, columns: 0 };
+    let (postgres, first) = start(&[]).await;
+    postgres.sql(TABLES).await;
+    let second = start_on(&postgres, &["--replica", "second"]).await;
+    let mut replicas: [Streamer; 2] = [first, second];
+    let mut clients: Vec<ShapeClient> = Vec::new();
+    for n in 0..2 * SHAPES.len() {
+        clients.push(ShapeClient::new(&replicas[n / SHAPES.len()].url(""), SHAPES[n % SHAPES.len()].0));
+    }
+    check(&postgres, &mut clients).await;
+    let writer = postgres.connect().await;
+    let mut upheavals = 0;
+    for batch in 0..batches {
+        for _ in 0..10 {
+            let transaction = world.transaction();
+            writer.batch_execute(&transaction).await.unwrap_or_else(|error| panic!("{transaction}: {error:?}"));
+        }
+        if batch % 3 == 2 {
+            upheavals += 1;
+            let upheaval = world.upheaval();
+            println!("batch {batch}: {upheaval}");
+            writer.batch_execute(&upheaval).await.unwrap_or_else(|error| panic!("{upheaval}: {error:?}"));
+        }
+        if batch % 4 == 1 {
+            let replica = &mut replicas[world.random.index(2)];
+            replica.kill().await;
+            replica.resume().await;
+            active(&replica.url("")).await;
+        }
+        for client in &mut clients {
+            if world.random.below(3) == 0 {
+                client.move_to(&replicas[world.random.index(2)].url(""));
+            }
+        }
+        check(&postgres, &mut clients).await;
+    }
+    let (changes, refetches): (Vec<usize>, Vec<usize>) =
+        clients.iter().map(|client| (client.changes, client.refetches)).unzip();
+    println!("{upheavals} upheavals; changes {changes:?}, refetches {refetches:?}");
+    assert!(changes.iter().all(|changes| *changes > 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarts_and_other_replicas_are_not_noticed() {
+    let mut world = World { random: Random::new(seed()), unique: 0, columns: 0 };
+    let (postgres, first) = start(&[]).await;
+    postgres.sql(TABLES).await;
+    let second = start_on(&postgres, &["--replica", "second"]).await;
+    let mut replicas = [first, second];
+    let mut clients: Vec<ShapeClient> =
+        SHAPES.iter().map(|(shape, _)| ShapeClient::new(&replicas[0].url(""), shape)).collect();
+    check(&postgres, &mut clients).await;
+    let writer = postgres.connect().await;
+    for round in 0..4 {
+        for _ in 0..10 {
+            writer.batch_execute(&world.transaction()).await.unwrap();
+        }
+        replicas[round % 2].kill().await;
+        replicas[round % 2].resume().await;
+        for client in &mut clients {
+            client.move_to(&replicas[world.random.index(2)].url(""));
+        }
+        check(&postgres, &mut clients).await;
+    }
+    assert!(
+        clients.iter().all(|client| client.refetches == 0),
+        "{:?}",
+        clients.iter().map(|c| c.refetches).collect::<Vec<_>>()
+    );
+}

@@ -1,0 +1,87 @@
+//! Promise: the rows that a shape begins with and the changes that follow make up the table exactly, however many writers
+//! commit while they are read. Oracle: the client, which fails on a row that comes twice and on a change of a row that it
+//! does not have; and in the end the same SELECT in Postgres.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use headwater_tests::http::{self, with_query};
+use headwater_tests::postgres::connect;
+use headwater_tests::random::{Random, seed};
+use headwater_tests::shape::{ShapeClient, mark, select, send};
+
+use crate::shape::start;
+
+const WRITERS: u64 = 4;
+const CLIENTS_PER_ROUND: usize = 20;
+
+/// Rows come, change and go, some in transactions that stay open for a while; keys are drawn from a small range, so that
+/// the same ones come back.
+async fn write(port: u16, seed: u64, stop: Arc<AtomicBool>) {
+    let client = connect(port).await;
+    let mut random = Random::new(seed);
+    while !stop.load(Ordering::Relaxed) {
+        let mut script = String::from("begin;");
+        for _ in 0..=random.below(3) {
+            let (id, value) = (random.below(300), random.any());
+            script += &match random.below(4) {
+                0 => format!("delete from seam where id = {id};"),
+                1 => format!("update seam set v = '{value}' where id = {id};"),
+                _ => {
+                    format!("insert into seam values ({id}, '{value}') on conflict (id) do update set v = excluded.v;")
+                }
+            };
+        }
+        script += match random.below(10) {
+            0 => "rollback",
+            1 => "select pg_sleep(0.01); commit",
+            _ => "commit",
+        };
+        // Deadlocks are part of the game; the client's transaction is over then.
+        if client.batch_execute(&script).await.is_err() {
+            client.batch_execute("rollback").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_seam_is_exact_under_heavy_writes() {
+    let snapshots: usize = std::env::var("HEADWATER_TEST_SEAMS").map_or(200, |count| count.parse().unwrap());
+    let seed = seed();
+    let (postgres, streamer) = start(&[]).await;
+    // A shape per client, so that each has a snapshot of its own.
+    let extra: String = (0..CLIENTS_PER_ROUND).map(|n| format!(", c{n} int")).collect();
+    postgres.sql(&format!("create table seam (id int primary key, v text{extra})")).await;
+    let observer = postgres.connect().await;
+    let (mut taken, mut changes, mut round) = (0, 0, 0);
+    while taken < snapshots {
+        round += 1;
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = |n: u64| tokio::spawn(write(postgres.port(), seed ^ (round * WRITERS + n), Arc::clone(&stop)));
+        let writers: Vec<_> = (0..WRITERS).map(writer).collect();
+        let mut clients = Vec::new();
+        for n in 0..CLIENTS_PER_ROUND {
+            let columns = format!("id,v,c{n}");
+            let mut client = ShapeClient::new(&streamer.url(""), &[("table", "seam"), ("columns", &columns)]);
+            client.catch_up(0).await;
+            clients.push((columns, client));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let end = mark(&observer).await;
+        for (columns, client) in &mut clients {
+            client.catch_up(end).await;
+            assert_eq!(client.table(), select(&observer, &format!("select {columns} from seam")).await);
+            assert_eq!(client.refetches, 0);
+            changes += client.changes;
+            // The next round's client gets a snapshot of its own.
+            let deletion = with_query(&streamer.url("/v1/shape"), &[("table", "seam"), ("columns", columns)]);
+            assert_eq!(send(http::client().delete(deletion)).await.status, 202);
+        }
+        taken += clients.len();
+    }
+    println!("{taken} snapshots, {changes} changes behind them");
+    assert!(changes > 0);
+}
