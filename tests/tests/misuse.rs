@@ -108,7 +108,8 @@ async fn an_operator_may_do_anything_while_others_write() {
 
 async fn check_end(postgres: &Postgres, accepted: &BTreeSet<String>) {
     let client = postgres.connect().await;
-    client.batch_execute("select headwater.enable('account'); call headwater.backfill('account')").await.unwrap();
+    client.batch_execute("select headwater.enable('account')").await.unwrap();
+    client.batch_execute("call headwater.backfill('account')").await.unwrap();
     let wrong: Value = client
         .query_one(
             "select coalesce(jsonb_agg(to_jsonb(w)), '[]') from (

@@ -25,7 +25,10 @@ pub(crate) async fn start_on(postgres: &Postgres, arguments: &[&str]) -> Streame
         "--cache-stale-age=3",
         "--long-poll-timeout=1000",
     ];
-    let arguments: Vec<&str> = usual.iter().chain(arguments).copied().collect();
+    let name = |argument: &&str| argument.split('=').next().map(str::to_owned);
+    let given: Vec<_> = arguments.iter().map(name).collect();
+    let usual = usual.iter().filter(|argument| !given.contains(&name(argument)));
+    let arguments: Vec<&str> = usual.chain(arguments).copied().collect();
     let streamer = Streamer::start(postgres, &arguments).await;
     active(&streamer.url("")).await;
     streamer
@@ -299,7 +302,7 @@ async fn every_path_and_method() {
         let answer = send(client().post(shape.clone()).body(body)).await;
         assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(error)));
     }
-    let posted = send(client().post(streamer.url("/v1/shape")).body(r#"{"table":"items","offset":"-1"}"#)).await;
+    let posted = send(client().post(streamer.url("/v1/shape?offset=-1")).body(r#"{"table":"items"}"#)).await;
     assert_eq!((posted.status, posted.header("cache-control")), (200, Some("no-cache")));
 }
 
