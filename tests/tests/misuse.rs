@@ -91,10 +91,14 @@ async fn an_operator_may_do_anything_while_others_write() {
     for writer in writers {
         let (done, taken) = writer.await.unwrap();
         accepted.extend(taken);
-        done.into_iter().for_each(|(what, count)| *outcomes.entry(what).or_default() += count);
+        for (what, count) in done {
+            *outcomes.entry(what).or_default() += count;
+        }
     }
     for operator in operators {
-        operator.await.unwrap().into_iter().for_each(|(what, count)| *outcomes.entry(what).or_default() += count);
+        for (what, count) in operator.await.unwrap() {
+            *outcomes.entry(what).or_default() += count;
+        }
     }
     println!("{outcomes:?}");
     for (what, _) in OPERATIONS {

@@ -77,8 +77,8 @@ impl World {
             format!("{} / 3.0", self.random.below(1000)),
         ];
         let types = ["text", "numeric", "bool", "jsonb", "text", "timestamptz", "bytea", "float8"];
-        let typed = values.into_iter().zip(types).map(|(value, name)| format!("({})::{name}", self.nullable(value)));
-        typed.collect::<Vec<_>>().join(", ")
+        let cast = values.into_iter().zip(types).map(|(value, name)| format!("({})::{name}", self.nullable(value)));
+        cast.collect::<Vec<_>>().join(", ")
     }
 
     fn statement(&mut self) -> String {

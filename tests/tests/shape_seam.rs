@@ -24,13 +24,14 @@ async fn write(port: u16, seed: u64, stop: Arc<AtomicBool>) {
         let mut script = String::from("begin;");
         for _ in 0..=random.below(3) {
             let (id, value) = (random.below(300), random.any());
-            script += &match random.below(4) {
+            let statement = match random.below(4) {
                 0 => format!("delete from seam where id = {id};"),
                 1 => format!("update seam set v = '{value}' where id = {id};"),
                 _ => {
                     format!("insert into seam values ({id}, '{value}') on conflict (id) do update set v = excluded.v;")
                 }
             };
+            script.push_str(&statement);
         }
         script += match random.below(10) {
             0 => "rollback",
@@ -50,8 +51,8 @@ async fn the_seam_is_exact_under_heavy_writes() {
     let seed = seed();
     let (postgres, streamer) = start(&[]).await;
     // A shape per client, so that each has a snapshot of its own.
-    let extra: String = (0..CLIENTS_PER_ROUND).map(|n| format!(", c{n} int")).collect();
-    postgres.sql(&format!("create table seam (id int primary key, v text{extra})")).await;
+    let extra: Vec<_> = (0..CLIENTS_PER_ROUND).map(|n| format!("c{n} int")).collect();
+    postgres.sql(&format!("create table seam (id int primary key, v text, {})", extra.join(", "))).await;
     let observer = postgres.connect().await;
     let (mut taken, mut changes, mut round) = (0, 0, 0);
     while taken < snapshots {
