@@ -52,9 +52,9 @@ claim_target() {
     echo "$root" >"$owner"
 }
 
-# The Node packages of a folder, as its package-lock.json has them, outside the checkout: a fresh clone starts warm.
+# node_modules FOLDER: its Node packages, as its package-lock.json has them, outside the checkout: a fresh clone starts warm.
 node_modules() {
-    local folder=${1:-client} packages
+    local folder=$1 packages
     packages=$cache/${folder//\//-}-$(cat "$folder/package.json" "$folder/package-lock.json" | sha256sum | cut -c1-16)
     if [ ! -e "$packages/complete" ]; then
         step "installing the Node packages of $folder"
