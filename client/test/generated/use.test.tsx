@@ -47,7 +47,7 @@ it('records and shows by generated hooks what the server then has', async () => 
   const events = await orders.getEventsForEntity('order', id);
   expect(events.map(({ event_type }) => event_type)).toEqual(['order.created', 'order.item_added']);
   expect(orders.foldOrder(events)).toEqual(shown);
-  expect(orders.syncEngine.status().unsynced).toBe(0);
+  await eventually('the status says that all is sent', () => orders.syncEngine.status().unsynced === 0);
   await act(async () => root.unmount());
   await orders.forget();
 });
