@@ -20,7 +20,7 @@ pub(crate) async fn start(connections: usize) -> Nchan {
     let scratch = Scratch::new("nchan");
     let port = free_port();
     let path = scratch.path().display();
-    let user = if std::path::Path::new("/root/.").exists() { "user root;" } else { "" };
+    let user = if std::env::var("USER").is_ok_and(|user| user == "root") { "user root;" } else { "" };
     let configuration = format!(
         "load_module {root}/usr/lib/nginx/modules/ngx_nchan_module.so;
          {user} daemon off; worker_processes 1; pid {path}/pid; error_log {path}/error.log warn;
