@@ -28,4 +28,5 @@ $$;
 comment on procedure headwater.apply_retention(interval) is
   'Drops events that were recorded longer ago than older_than (90 days at least) and are folded into snapshots (headwater.compact), history-only
 events of that age, and receipts; in batches that commit. Off unless you call it. A client whose cursor lies below what was dropped starts anew.
+To be called outside a transaction block.
 Example: call headwater.compact(''order''); call headwater.apply_retention();';

@@ -32,4 +32,5 @@ end
 $$;
 comment on procedure headwater.backfill(regclass) is
   'Writes baselines for the rows that a table had before it was enabled, in batches that commit, while others write; headwater.backfill_progress
-shows how far it is. To be called outside a transaction block; a call that was broken off can be made again, and goes on where it was.';
+shows how far it is. To be called outside a transaction block; a call that was broken off can be made again, and goes on where it was.
+Example: call headwater.backfill(''orders'');';

@@ -112,5 +112,7 @@ as $$
   union all
   select c.problem, c.statement from headwater.check_snapshots() c where verify
 $$;
-comment on function headwater.check(boolean) is 'One row for each problem in this database''s set-up, with the statement that mends it. No row: all is well.
-verify => true: also whether snapshots still are what was folded, which takes as long as reading them and their events.';
+comment on function headwater.check(boolean) is
+  'One row for each problem in this database''s set-up, with the statement that mends it. No row: all is well.
+verify: true looks also whether snapshots still are what was folded, which takes as long as reading them and their events.
+Example: select * from headwater.check();';

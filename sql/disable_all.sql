@@ -17,4 +17,6 @@ begin
 end
 $$;
 comment on function headwater.disable_all() is
-  'Ends capture of every table and takes everything of Headwater off them; the history stays. Afterwards `drop extension headwater` needs no cascade. Stop the streamers first, and drop their replication slots.';
+  'Ends capture of every table and takes everything of Headwater off them; the history stays. Afterwards `drop extension headwater` needs no
+cascade. Stop the streamers first, and drop their replication slots.
+Example: select headwater.disable_all();';

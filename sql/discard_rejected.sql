@@ -10,4 +10,7 @@ begin
   end if;
 end
 $$;
-comment on function headwater.discard_rejected(uuid, text) is 'Removes a dead letter. Its receipt stays: the client that sends the event again gets the same refusal.';
+comment on function headwater.discard_rejected(uuid, text) is
+  'Removes a dead letter. Its receipt stays: the client that sends the event again gets the same refusal.
+tenant_id: whose it is, as headwater.rejected_event says; null for those without a tenant.
+Example: select headwater.discard_rejected(id, tenant_id) from headwater.rejected_event;';

@@ -29,4 +29,6 @@ begin
 end
 $$;
 comment on function headwater.ensure_publications() is
-  'Creates the publications headwater_events and headwater_tables where they are missing. Before the slot: on Postgres 15 a slot that is older than its publication fails at every start.';
+  'Creates the publications headwater_events and headwater_tables where they are missing. Before the slot: on Postgres 15 a slot that is older than
+its publication fails at every start. The streamer calls it; you do where headwater.check() says so.
+Example: select headwater.ensure_publications();';

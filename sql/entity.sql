@@ -15,6 +15,13 @@ create table headwater.entity (
   horizon timestamptz
 );
 comment on table headwater.entity is 'The registry: which table is which entity, and how its events change it. Written by headwater.enable and headwater.disable.';
+comment on column headwater.entity.entity_type is 'The entity''s name: order.';
+comment on column headwater.entity.relation is 'Its table.';
+comment on column headwater.entity.key_columns is 'The columns that make up an entity''s id.';
+comment on column headwater.entity.tenant_column is 'Whose a row is; null: the table is shared by all tenants.';
+comment on column headwater.entity.user_column is 'Filled with the user who creates an entity.';
+comment on column headwater.entity.excluded is 'Columns that never leave the table.';
+comment on column headwater.entity.enabled is 'false: headwater.disable ended capture, and the history stayed.';
 comment on column headwater.entity.rules is 'Event names and their merge rules, in the long form.';
 comment on column headwater.entity.schema_version is 'The present form of its rows and payloads. headwater.upcast raises it.';
 comment on column headwater.entity.upcasts is 'How states and payloads of older schema versions become present ones: {"state": {"1": [step…]}, "events": {"item_added": {"1": [step…]}}}.';

@@ -6,4 +6,4 @@ comment on function headwater.erase(text, text) is
 records `<entity>.erased`, upon which clients empty their stores. Events that clients still send for it are refused as erased, for ever:
 do not use its key again. Who did what when (user_id, occurred_at, event_type) stays. Returns how many events it emptied.
 Old WAL, backups and dead rows keep their copies until they are recycled, replaced and vacuumed.
-Example: select headwater.erase(''customer'', ''17'');';
+Example: select headwater.erase(''order'', ''17'');';

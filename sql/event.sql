@@ -28,6 +28,11 @@ comment on column headwater.event.position is 'Order for paging. Drawn under the
 comment on column headwater.event.id is 'The client''s id of the event (UUIDv7), or one made here.';
 comment on column headwater.event.tenant_id is 'Who may see it; null where the table has no tenant column or the row no tenant.';
 comment on column headwater.event.entity_id is 'The row''s key as text; the parts of a composite key are joined by /, with ~ as ~0 and / as ~1.';
+comment on column headwater.event.entity_type is 'Which entity: order.';
+comment on column headwater.event.event_type is 'The entity and what happened to it: order.item_added.';
+comment on column headwater.event.schema_version is 'The form of the payload: headwater.upcast says how it becomes the present one.';
+comment on column headwater.event.user_id is 'Who, if known.';
+comment on column headwater.event.client_id is 'Which device, so that it recognises its own events.';
 comment on column headwater.event.payload is 'What happened. int8 and numeric values are decimal strings.';
 comment on column headwater.event.occurred_at is 'When it happened. Together with id the order of the fold.';
 comment on column headwater.event.recorded_at is 'When the server took it.';

@@ -6,4 +6,5 @@ as 'MODULE_PATHNAME', 'ingest_wrapper';
 comment on function headwater.ingest(jsonb, jsonb) is
   'Takes a batch of clients'' events: stores each and applies it to its row, or rejects it, alone. What POST /events/batch calls.
 claims: {"sub", "tenant_id", "role", "trusted"}; with "trusted": true the events'' own tenant_id and user_id count.
+
 Returns {"accepted": [id…], "rejected": [{"id", "index", "code", "reason", …}]}. The same event sent again gets the same answer.';

@@ -22,4 +22,6 @@ begin
 end
 $$;
 comment on function headwater.publish(regclass) is
-  'Puts a table''s row changes on the stream (replica identity full, publication headwater_tables) without recording events of them.';
+  'Puts a table''s row changes on the stream, for shapes (/v1/shape), without recording events of them. It gets replica identity full and joins the
+publication headwater_tables; to end that: alter publication headwater_tables drop table …. To be called by the table''s owner.
+Example: select headwater.publish(''menu'');';

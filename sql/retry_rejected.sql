@@ -16,4 +16,6 @@ begin
 end
 $$;
 comment on function headwater.retry_rejected(uuid, text) is
-  'Tries a dead letter again, under its own id and for its sender, and returns what headwater.ingest says. What is refused again is a dead letter again.';
+  'Tries a dead letter again, under its own id and for its sender, and returns what headwater.ingest says. What is refused again is a dead letter again.
+tenant_id: whose it is, as headwater.rejected_event says; null for those without a tenant.
+Example: select headwater.retry_rejected(id, tenant_id) from headwater.rejected_event;';

@@ -8,5 +8,7 @@ from_version: 1 to the present version. The first upcast from the present versio
 rule: a list of steps, [{"step": "rename", "field": "table", "to": "table_number"}, …]: rename (field, to), default (field, value),
 remove (field), wrap (field, key), list (field), map (field, values), text (field), number (field), each (field, steps),
 custom (function: an immutable function (jsonb) returning jsonb). A field is a name, or a JSON Pointer as /item/id.
-Returns the entity''s present schema version. In the transaction that changes the table, before anything is written to it.
-Example: alter table orders rename "table" to table_number; select headwater.upcast(''order'', 1, ''{"step": "rename", "field": "table", "to": "table_number"}'');';
+
+Returns the entity''s present schema version. In the transaction that changes the table, before anything is written to it. A renamed or dropped
+column of the table declares its own.
+Example: select headwater.upcast(''order.item_added'', 1, ''[{"step": "rename", "field": "/item/qty", "to": "/item/count"}]'');';
