@@ -259,7 +259,7 @@ export class Device {
 
   async load(page: Page): Promise<void> {
     await page.goto(this.address);
-    await page.waitForFunction(() => 'client' in window || 'orders' in window);
+    await page.waitForFunction(() => 'client' in window || 'orders' in window || 'app' in window);
   }
 
   /** Cuts the device off from the server, or lets it back. The page itself still loads, as from a service worker. */
