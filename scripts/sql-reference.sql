@@ -99,6 +99,7 @@ $$;
 
 select '# SQL reference
 
+<!-- stack: empty -->
 <!-- Made by scripts/sql-reference of the comments on the extension''s objects (sql/*.sql): change those. -->
 
 Every function and table of the schema `headwater` that is meant for you, as `\df+ headwater.*` and `\d+ headwater.event` show it too. How they go

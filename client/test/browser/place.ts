@@ -1,7 +1,7 @@
 /** A Postgres and a streamer of the test's own, and a page in Chromium: all real, all gone afterwards. */
 
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync, appendFileSync, openSync } from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync, appendFileSync, openSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createSocket, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,9 +14,9 @@ const ROLE = 'headwater_streamer';
 const PASSWORD = 'flows-downhill';
 const PATIENCE_MS = 20_000;
 
-function required(name: string): string {
+export function required(name: string): string {
   const value = process.env[name];
-  if (value === undefined || value === '') throw new Error(`${name} is not set; run scripts/test browser`);
+  if (value === undefined || value === '') throw new Error(`${name} is not set; run scripts/test browser, or docs`);
   return value;
 }
 
@@ -26,7 +26,7 @@ function unprivileged(): { uid?: number; gid?: number } {
   return { uid: number('-u'), gid: number('-g') };
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve) => {
     const socket = createSocket();
     socket.listen(0, '127.0.0.1', () => {
@@ -51,7 +51,7 @@ export class Place {
   private readonly account = unprivileged();
   private postgres: ChildProcess | undefined;
   private streamer: ChildProcess | undefined;
-  private readonly postgresPort: number;
+  readonly postgresPort: number;
   readonly port: number;
 
   private constructor(
@@ -62,10 +62,11 @@ export class Place {
     this.port = port;
   }
 
-  static async start(): Promise<Place> {
+  /** `empty`: a database `app` with nothing in it, and nobody who serves it. */
+  static async start(content: 'orders' | 'empty' = 'orders'): Promise<Place> {
     const place = new Place(await freePort(), await freePort());
     try {
-      await place.init();
+      await place.init(content);
     } catch (error) {
       await place.stop();
       throw error;
@@ -86,17 +87,18 @@ export class Place {
     return join(this.scratch, 'data');
   }
 
-  private async init(): Promise<void> {
+  private async init(content: 'orders' | 'empty'): Promise<void> {
     if (this.account.uid !== undefined && this.account.gid !== undefined) chownSync(this.scratch, this.account.uid, this.account.gid);
     const options = ['-D', this.data, '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8', '--auth=trust', '--no-sync'];
     execFileSync(join(this.bin, 'initdb'), options, { ...this.account, cwd: this.scratch, stdio: 'pipe' });
     writeFileSync(
       join(this.data, 'pg_hba.conf'),
-      `host all ${ROLE} 127.0.0.1/32 scram-sha-256\nhost replication ${ROLE} 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n`,
+      `host all ${ROLE} 127.0.0.1/32 scram-sha-256\nhost replication ${ROLE} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n`,
     );
     appendFileSync(join(this.data, 'postgresql.auto.conf'), "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nwal_level = logical\nfsync = off\n");
     await this.startPostgres();
-    this.program('psql', ['-d', 'postgres', '-c', 'create database headwater']);
+    this.program('psql', ['-d', 'postgres', '-c', `create database ${content === 'empty' ? 'app' : 'headwater'}`]);
+    if (content === 'empty') return;
     this.sql(`create extension headwater; create role ${ROLE} login replication password '${PASSWORD}'; grant headwater_writer to ${ROLE};`);
     this.program('psql', ['-q', '-v', 'ON_ERROR_STOP=1', '-d', 'headwater', '-f', SCHEMA]);
     await this.startStreamer();
@@ -173,7 +175,7 @@ export class Place {
 
   /** What the server's logs say, for a test that failed. */
   logs(): string {
-    return ['streamer.log', 'postgres.log'].map((name) => readFileSync(join(this.scratch, name), 'utf8').slice(-4000)).join('\n---\n');
+    return ['streamer.log', 'postgres.log'].map((name) => join(this.scratch, name)).filter(existsSync).map((file) => readFileSync(file, 'utf8').slice(-4000)).join('\n---\n');
   }
 
   async stop(): Promise<void> {
