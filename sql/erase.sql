@@ -4,6 +4,6 @@ as 'MODULE_PATHNAME', 'erase_wrapper';
 comment on function headwater.erase(text, text) is
   'Forgets an entity for good, as a person may ask: deletes its row, empties its events, deletes its snapshots, receipts and dead letters, and
 records `<entity>.erased`, upon which clients empty their stores. Events that clients still send for it are refused as erased, for ever:
-do not use its key again. Who did what when (user_id, occurred_at, event_type) stays. Returns how many events it emptied.
+do not use its key again. That something happened, and when (event_type, occurred_at), stays; who did it does not. Returns how many events it emptied.
 Old WAL, backups and dead rows keep their copies until they are recycled, replaced and vacuumed.
 Example: select headwater.erase(''order'', ''17'');';
