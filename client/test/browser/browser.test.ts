@@ -2,7 +2,8 @@
 
 import { randomUUID } from 'node:crypto';
 import type { Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, it, onTestFailed } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { explain as explainBy, record, shows, status, synced, type Payload } from './acts.js';
 import { Browsers, Place, until } from './place.js';
 
 let place: Place;
@@ -16,47 +17,9 @@ afterAll(async () => {
   await Promise.all([browsers.stop(), place.stop()]);
 }, 60_000);
 
-type Payload = Record<string, unknown>;
-
-/** Records an event; when it is stored, and what the view shows then. */
-function record(page: Page, name: string, id: string, payload: Payload = {}): Promise<unknown> {
-  return page.evaluate(
-    async ([name, id, payload]) => {
-      const { stored } = window.client.recordEvent({ event_type: `order.${name}`, entity_type: 'order', entity_id: id, payload: payload as never });
-      const shown = window.client.views.entity(['order', id]).data;
-      await stored;
-      return shown;
-    },
-    [name, id, payload] as const,
-  );
-}
-
-const shown = (page: Page, id: string): Promise<Payload | null> => page.evaluate((id) => window.client.materialize('order', id), id);
-const status = (page: Page) => page.evaluate(() => window.client.syncStatus());
-const synced = (page: Page) => until('the device is synced', async () => (await status(page)).unsynced === 0);
-const row = (id: string): Payload | null => JSON.parse(place.sql(`select coalesce((select to_jsonb(o) from orders o where id = '${id}'), 'null')`)) as Payload | null;
-const eventsOf = (id: string): number => Number(place.sql(`select count(*) from headwater.event where entity_id = '${id}' and source = 'client'`));
-
-async function shows(page: Page, id: string, members: Payload): Promise<void> {
-  let last: unknown;
-  await until(`the page shows ${JSON.stringify(members)}`, async () => {
-    const data = await shown(page, id);
-    last = data;
-    return data !== null && Object.entries(members).every(([name, value]) => JSON.stringify(data[name]) === JSON.stringify(value));
-  }).catch((error: unknown) => {
-    throw new Error(`${String(error)}, not ${JSON.stringify(last)}`);
-  });
-}
-
-/** What to look at when a test fails. */
-function explain(...pages: Page[]): void {
-  onTestFailed(async () => {
-    for (const page of pages) {
-      if (!page.isClosed()) console.log(await page.evaluate(() => window.client.exportDebugLog()));
-    }
-    console.log(place.logs());
-  });
-}
+const row = (id: string): Payload | null => place.row(id);
+const eventsOf = (id: string): number => place.eventsOf(id);
+const explain = (...pages: Page[]): void => explainBy(place, ...pages);
 
 it('keeps in Chromium what was written offline over a reload and syncs it', { timeout: 60_000 }, async () => {
   const device = await browsers.device(place);

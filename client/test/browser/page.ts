@@ -20,7 +20,14 @@ const order: EntityDefinition = {
     keyOf: (id) => ({ id }),
 };
 
-const client = new HeadwaterClient([order]);
+/** A table that had rows before it was enabled. */
+const account: EntityDefinition = {
+  type: 'account',
+  rules: parseRules({ created: { rule: 'create' }, noted: { rule: 'set', fields: ['note'] }, deleted: { rule: 'delete' } }),
+  keyOf: (id) => ({ id: Number(id) }),
+};
+
+const client = new HeadwaterClient([parameters.get('entity') === 'account' ? account : order]);
 
 const ahead = Number(parameters.get('ahead_ms') ?? 0);
 

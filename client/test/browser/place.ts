@@ -1,18 +1,23 @@
 /** A Postgres and a streamer of the test's own, and a page in Chromium: all real, all gone afterwards. */
 
+import { createHmac } from 'node:crypto';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync, appendFileSync, openSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import { createServer as createSocket, type AddressInfo } from 'node:net';
+import { connect, createServer as createSocket, type AddressInfo, type Server as SocketServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
 
 const SCHEMA = new URL('../../../examples/orders/schema.sql', import.meta.url).pathname;
+const CHROMIUM = process.env['HEADWATER_TEST_CHROMIUM'] ?? '/usr/bin/chromium';
 const ROLE = 'headwater_streamer';
 const PASSWORD = 'flows-downhill';
 const PATIENCE_MS = 20_000;
+/** Of the tokens that tests sign. */
+const SECRET = 'a secret that only tests know: 32 bytes or more';
+const AUDIENCE = 'cafe';
 
 export function required(name: string): string {
   const value = process.env[name];
@@ -117,11 +122,13 @@ export class Place {
     });
   }
 
-  async startStreamer(): Promise<void> {
+  /** With `tokens`, callers are known by what `token` signs; else everybody may do everything. */
+  async startStreamer(tokens: { readonly origin: string } | null = null): Promise<void> {
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HEADWATER_')));
     const log = openSync(join(this.scratch, 'streamer.log'), 'a');
-    this.streamer = spawn(required('HEADWATER_TEST_STREAMER'), ['serve', '--insecure'], {
-      env: { ...environment, HEADWATER_PORT: String(this.port), HEADWATER_STATIC_DIR: this.pages, DATABASE_URL: `postgres://${ROLE}:${PASSWORD}@127.0.0.1:${this.postgresPort}/headwater` },
+    const access = tokens === null ? { HEADWATER_INSECURE: 'true' } : { HEADWATER_JWT_SECRET: SECRET, HEADWATER_JWT_AUDIENCE: AUDIENCE, HEADWATER_CORS_ORIGIN: tokens.origin };
+    this.streamer = spawn(required('HEADWATER_TEST_STREAMER'), ['serve'], {
+      env: { ...environment, ...access, HEADWATER_PORT: String(this.port), HEADWATER_STATIC_DIR: this.pages, DATABASE_URL: `postgres://${ROLE}:${PASSWORD}@127.0.0.1:${this.postgresPort}/headwater` },
       stdio: ['ignore', log, log],
     });
     await until('the streamer is healthy', async () => (await fetch(`${this.url}/health`).catch(() => undefined))?.ok === true);
@@ -159,13 +166,41 @@ export class Place {
     await this.startStreamer();
   }
 
+  /** A token of a user of the café that lives so long; the server bears with it for 30 s more. */
+  token(user: string, seconds: number): string {
+    const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+    const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ sub: user, tenant_id: 'cafe', aud: AUDIENCE, exp: Math.floor(Date.now() / 1000) + seconds })}`;
+    return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
+  }
+
+  /** An order as the table has it. */
+  row(id: string): Record<string, unknown> | null {
+    return JSON.parse(this.sql(`select coalesce((select to_jsonb(o) from orders o where id = '${id}'), 'null')`)) as Record<string, unknown> | null;
+  }
+
+  /** How many events of clients the order has. */
+  eventsOf(id: string): number {
+    return Number(this.sql(`select count(*) from headwater.event where entity_id = '${id}' and source = 'client'`));
+  }
+
+  /** Starts pgbench with a script; it runs until it is stopped. */
+  pgbench(script: string, options: readonly string[]): Pgbench {
+    const file = join(this.scratch, 'script.sql');
+    writeFileSync(file, script);
+    return new Pgbench(spawn(join(this.bin, 'pgbench'), ['-n', '-f', file, ...options, 'headwater'], { env: { ...process.env, ...this.access }, stdio: ['ignore', 'pipe', 'pipe'] }));
+  }
+
+  private get access(): Record<string, string> {
+    return { PGHOST: '127.0.0.1', PGPORT: String(this.postgresPort), PGUSER: 'postgres' };
+  }
+
   /** Runs statements as the superuser; the rows as text. */
   sql(statements: string): string {
     return this.program('psql', ['-q', '-t', '-A', '-v', 'ON_ERROR_STOP=1', '-d', 'headwater', '-c', statements]).trim();
   }
 
   private program(name: string, options: readonly string[]): string {
-    return execFileSync(join(this.bin, name), [...options], { encoding: 'utf8', stdio: 'pipe', env: { ...process.env, PGHOST: '127.0.0.1', PGPORT: String(this.postgresPort), PGUSER: 'postgres' } });
+    return execFileSync(join(this.bin, name), [...options], { encoding: 'utf8', stdio: 'pipe', env: { ...process.env, ...this.access } });
   }
 
   /** Generates a client of what is served into a folder. */
@@ -185,13 +220,84 @@ export class Place {
   }
 }
 
+/** A load that runs. */
+export class Pgbench {
+  private output = '';
+  private readonly child: ChildProcess;
+
+  constructor(child: ChildProcess) {
+    this.child = child;
+    for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (this.output += chunk.toString()));
+  }
+
+  /** Whether it runs still, and none of its clients had an error. */
+  get isWell(): boolean {
+    return this.child.exitCode === null && !/error|abort/i.test(this.output);
+  }
+
+  /** What it printed. */
+  get printed(): string {
+    return this.output;
+  }
+
+  stop(): Promise<void> {
+    return ended(this.child, 'SIGTERM');
+  }
+}
+
 async function ended(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
-  if (child === undefined || child.exitCode !== null) return;
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const exit = new Promise((resolve) => child.once('exit', resolve));
   child.kill(signal);
   const late = setTimeout(() => child.kill(signal === 'SIGINT' ? 'SIGQUIT' : 'SIGKILL'), PATIENCE_MS);
   await exit;
   clearTimeout(late);
+}
+
+/** The way from a device to the server, which can be cut: what is open on it breaks, and nothing new comes through. */
+export class Wire {
+  private isCut = false;
+  private readonly open = new Set<Socket>();
+  private readonly server: SocketServer;
+
+  private constructor(port: number) {
+    this.server = createSocket((near) => {
+      if (this.isCut) {
+        near.destroy();
+        return;
+      }
+      const far = connect(port, '127.0.0.1');
+      for (const [one, other] of [[near, far], [far, near]] as const) {
+        this.open.add(one);
+        one.on('error', () => other.destroy());
+        one.on('close', () => {
+          this.open.delete(one);
+          other.destroy();
+        });
+        one.pipe(other);
+      }
+    });
+  }
+
+  static async to(place: Place): Promise<Wire> {
+    const wire = new Wire(place.port);
+    await new Promise<void>((resolve) => wire.server.listen(0, '127.0.0.1', resolve));
+    return wire;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  cut(isCut: boolean): void {
+    this.isCut = isCut;
+    if (isCut) for (const socket of this.open) socket.destroy();
+  }
+
+  end(): void {
+    this.cut(true);
+    this.server.close();
+  }
 }
 
 /** Serves the page and drives Chromium. */
@@ -217,15 +323,41 @@ export class Browsers {
       response.end(isScript ? script : '<!doctype html><title>orders</title><script type="module" src="/page.js"></script>');
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const browser = await chromium.launch({ executablePath: process.env['HEADWATER_TEST_CHROMIUM'] ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+    const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
     return new Browsers(server, browser);
   }
 
+  /** Where pages come from. */
+  get origin(): string {
+    return `http://localhost:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  private address({ url }: { readonly url: string }, more: Readonly<Record<string, string>> = {}): string {
+    return `${this.origin}/?${new URLSearchParams({ url, ...more }).toString()}`;
+  }
+
   /** A device of its own: nothing is shared with the others. */
-  async device(place: Place, more: Readonly<Record<string, string>> = {}): Promise<Device> {
-    const { port } = this.server.address() as AddressInfo;
-    const address = `http://localhost:${port}/?${new URLSearchParams({ url: place.url, ...more }).toString()}`;
-    return new Device(await this.browser.newContext(), address);
+  async device(place: Place | Wire, more: Readonly<Record<string, string>> = {}): Promise<Device> {
+    return new Device(await this.browser.newContext(), this.address(place, more));
+  }
+
+  /** A browser of its own, whose profile stays in `folder` when its processes are killed. */
+  async process(place: Place | Wire, folder: string): Promise<{ device: Device; kill: () => Promise<void> }> {
+    const port = join(folder, 'DevToolsActivePort');
+    rmSync(port, { force: true });
+    const child = spawn(CHROMIUM, ['--headless=new', '--no-sandbox', '--no-first-run', '--remote-debugging-port=0', `--user-data-dir=${folder}`, 'about:blank'], { stdio: 'ignore', detached: true });
+    await until('Chromium can be reached', () => existsSync(port) && readFileSync(port, 'utf8').includes('\n'));
+    const browser = await chromium.connectOverCDP(`http://127.0.0.1:${readFileSync(port, 'utf8').split('\n')[0] ?? ''}`);
+    const [context] = browser.contexts();
+    if (context === undefined) throw new Error('Chromium has no profile');
+    const kill = async (): Promise<void> => {
+      const exit = new Promise((resolve) => child.once('exit', resolve));
+      // The whole group: renderers and the process that writes IndexedDB, too.
+      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+      await exit;
+      await browser.close().catch(() => undefined);
+    };
+    return { device: new Device(context, this.address(place)), kill };
   }
 
   async stop(): Promise<void> {
