@@ -105,8 +105,8 @@ export class Shell {
 
   /** A server is awaited until it is healthy, a reader until it is connected. */
   private async watch(code: string, shows: readonly string[]): Promise<void> {
-    const serves = code.includes('headwater serve');
-    const before = serves ? 0 : await this.clients();
+    const [serves, subscribes] = [code.includes('headwater serve'), code.includes('redis-cli')];
+    const before = serves || subscribes ? 0 : await this.clients();
     const run = this.spawn(this.adapt(code));
     this.running.push(run);
     const ends = (): void => {
@@ -117,6 +117,11 @@ export class Shell {
       await until('the streamer is healthy', async () => {
         ends();
         return (await fetch(this.adapt(`http://127.0.0.1:${port}/health`)).catch(() => undefined))?.ok === true;
+      });
+    } else if (subscribes) {
+      await until('Redis knows of the subscription', () => {
+        ends();
+        return run.output.includes('subscribe');
       });
     } else {
       await until('somebody watches', async () => {
