@@ -5,6 +5,8 @@ declare
   entity text;
 begin
   perform headwater.require_owner("table");
+  -- Before the registry is touched: ALTER TABLE has the table first, too, and the registry then.
+  perform headwater.lock_briefly("table");
   update headwater.entity e set enabled = false where e.relation = "table" and e.enabled returning e.entity_type into entity;
   if entity is null then
     raise exception 'table % is not enabled', "table"

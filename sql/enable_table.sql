@@ -22,6 +22,8 @@ begin
   perform headwater.require_owner(relation);
   perform headwater.require_capturable(relation);
   perform headwater.require_read_committed();
+  -- Neither ALTER TABLE nor another enable changes what is read from here on.
+  perform headwater.lock_briefly(relation, 'share update exclusive');
 
   select * into old from headwater.entity e where e.relation = relation for update;
   new := old;
@@ -95,13 +97,21 @@ begin
   if not attached and (refolds or (old.key_columns, old.tenant_column, old.user_column) is distinct from (new.key_columns, new.tenant_column, new.user_column)
                        or not (old.excluded <@ new.excluded and old.excluded @> new.excluded)) then
     -- Who is writing does so by the old registry: wait until that is done, and let nobody begin.
-    perform headwater.lock_briefly(relation, true);
+    perform headwater.lock_briefly(relation, 'share row exclusive');
   end if;
 
-  -- A table that was dropped leaves its entity to the next one of that name.
-  delete from headwater.entity e where e.entity_type = new.entity_type;
-  delete from headwater.past_entity p where p.entity_type = new.entity_type;
-  insert into headwater.entity select new.*;
+  if old.entity_type is null then
+    -- A table that was dropped leaves its entity to the next one of that name.
+    delete from headwater.entity e where e.entity_type = new.entity_type;
+    delete from headwater.past_entity p where p.entity_type = new.entity_type;
+    insert into headwater.entity select new.*;
+  else
+    -- In place: whoever waits for the row (upcast, compact, DDL that is followed) goes on with what it says now.
+    update headwater.entity e
+    set key_columns = new.key_columns, tenant_column = new.tenant_column, user_column = new.user_column, excluded = new.excluded,
+        rules = new.rules, notification = new.notification, enabled = true, enabled_at = new.enabled_at
+    where e.entity_type = new.entity_type;
+  end if;
   perform headwater.set_identity(member, new.entity_type) from headwater.members(relation) member;
   perform headwater.remember(relation);
   for part in select relid from pg_partition_tree(relation) union select relation loop

@@ -14,7 +14,7 @@ declare
   explanation text;
 begin
   select * into known from headwater.member m where m.relation = relation;
-  select * into entity from headwater.entity e where e.relation = relation;
+  select * into entity from headwater.entity e where e.relation = relation for update;
   -- Numbers of columns tell nothing in a restored copy: there the names in the registry are right.
   if known.seen_in is distinct from headwater.place_of(relation) then
     known.seen_in := null;

@@ -13,7 +13,7 @@ declare
   steps jsonb;
 begin
   select * into known from headwater.member m where m.relation = relation;
-  select * into entity from headwater.entity e where e.relation = relation;
+  select * into entity from headwater.entity e where e.relation = relation for update;
   select jsonb_object_agg(k.value ->> 'name', a.attname) filter (where a.attname <> k.value ->> 'name'),
          array_agg(k.value ->> 'name') filter (where a.attnum is null),
          coalesce(bool_or(a.atttypid <> (k.value ->> 'type')::oid and a.attname <> all (entity.excluded)), false)

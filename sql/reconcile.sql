@@ -17,7 +17,7 @@ begin
   if differing is null then
     return 0;
   end if;
-  perform headwater.lock_briefly(relation, true);
+  perform headwater.lock_briefly(relation, 'share row exclusive');
   perform from headwater.entity e where e.entity_type = entity for key share;
   return headwater.record_differences(entity, differing);
 end

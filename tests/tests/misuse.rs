@@ -127,6 +127,9 @@ async fn check_end(postgres: &Postgres, accepted: &BTreeSet<String>) {
         .await
         .unwrap()
         .get(0);
+    if let Some(id) = wrong[0]["id"].as_str() {
+        explain(&client, id).await;
+    }
     assert_eq!(wrong, json!([]), "rows that are not their folds: {wrong:#}");
     let rows = client
         .query("select id::text, count(*) from headwater.event where source = 'client' group by 1", &[])
@@ -149,6 +152,29 @@ async fn check_end(postgres: &Postgres, accepted: &BTreeSet<String>) {
         .unwrap()
         .get(0);
     assert_eq!(problems, json!([]), "{problems:#}");
+}
+
+/// Prints what is needed to understand why an entity's fold is not its row.
+async fn explain(client: &Client, id: &str) {
+    let story = client
+        .query_one(
+            "select coalesce(jsonb_agg(to_jsonb(e) order by e.occurred_at, e.id), '[]') from (
+               select occurred_at, id, position, event_type, schema_version, source, payload from headwater.event where entity_id = $1
+               union all
+               select occurred_at, null, position, 'snapshot', schema_version, null, state from headwater.snapshot where entity_id = $1) e",
+            &[&id],
+        )
+        .await
+        .unwrap();
+    for event in story.get::<_, Value>(0).as_array().unwrap() {
+        println!("{event}");
+    }
+    let upcasts: Value = client
+        .query_one("select upcasts from headwater.entity where entity_type = 'account'", &[])
+        .await
+        .unwrap()
+        .get(0);
+    println!("{upcasts}");
 }
 
 /// Does one thing after the other until the time is up.

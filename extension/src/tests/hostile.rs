@@ -90,7 +90,7 @@ mod tests {
         ("is_captured", &["'t'::regclass"]),
         ("key_of", &["'t'::regclass", "'{id}'::text[]"]),
         ("leaves", &["'t'::regclass"]),
-        ("lock_briefly", &["'t'::regclass", "true"]),
+        ("lock_briefly", &["'t'::regclass", "'share row exclusive'"]),
         ("lock_snapshots", &["'thing'", "true"]),
         ("chunks", &["'t'::regclass"]),
         ("differences", &["'thing'", "'{1}'::text[]"]),

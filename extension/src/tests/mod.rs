@@ -220,6 +220,18 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_schema_is_opened_to_clients_only_by_who_may_do_so() {
+        let opened = || one::<bool>("select has_schema_privilege('headwater_client', 'vault', 'usage')");
+        run("create role keeper; create role guest; grant headwater_admin to guest, keeper;
+             create schema vault authorization keeper; grant usage, create on schema vault to guest; set local role guest;
+             create table vault.mine (id int primary key); select headwater.enable('vault.mine', entity => 'mine')");
+        assert_eq!(opened(), Some(false));
+        run("reset role; create table vault.theirs (id int primary key); alter table vault.theirs owner to keeper;
+             set local role keeper; select headwater.enable('vault.theirs', entity => 'theirs')");
+        assert_eq!(opened(), Some(true));
+    }
+
+    #[pg_test]
     fn a_stranger_cannot_enable_a_table_of_others() {
         run(
             "create role stranger; grant headwater_admin to stranger; create table theirs (id int primary key); set local role stranger",
