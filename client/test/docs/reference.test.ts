@@ -45,6 +45,7 @@ it('the guide has every metric, and alerts and dashboard ask for those that ther
   expect(metrics.length).toBeGreaterThan(20);
   const operations = read('docs/operations.md');
   expect(missing(metrics, operations)).toEqual([]);
+  expect(missing(all(source('packaging/alerts.yml'), /alert: (\w+)/g), operations)).toEqual([]);
   // Counters have a suffix in the text format.
   const known = new Set(metrics.flatMap((name) => [name, `${name}_total`]));
   for (const file of ['packaging/alerts.yml', 'packaging/grafana.json']) {
