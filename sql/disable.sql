@@ -16,4 +16,6 @@ begin
   from (select headwater.members("table") union select m.relation from headwater.member m where m.entity_type = entity) parts (part);
 end
 $$;
-comment on function headwater.disable(regclass) is 'Ends capture of a table. Its history stays, and headwater.enable goes on with it. Triggers, publication and replica identity are as they were.';
+comment on function headwater.disable(regclass) is
+  'Ends capture of a table. Its history stays, and headwater.enable goes on with it. Triggers, publication and replica identity are as they were.
+Example: select headwater.disable(''orders'');';

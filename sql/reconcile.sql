@@ -24,4 +24,5 @@ end
 $$;
 comment on function headwater.reconcile(regclass) is
   'Records, as captured events, what changed in a table while it was not captured: rows that differ from the fold of their events. Returns how many.
-Its owner calls it where a warning says so. Others write meanwhile; they wait only while what differed is looked at again and recorded.';
+Its owner calls it where a warning says so. Others write meanwhile; they wait only while what differed is looked at again and recorded.
+Example: select headwater.reconcile(''orders'');';
