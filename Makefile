@@ -2,7 +2,7 @@
 # HEADWATER_PORT and HEADWATER_PG_PORT move the ports; other HEADWATER_ variables reach the streamer.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down restart-streamer test check bench
+.PHONY: help demo up down restart-streamer test check bench coverage
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/    make \1\t\2/p' Makefile | expand -t 28
@@ -21,6 +21,9 @@ restart-streamer: ## restart the streamer alone
 
 test: ## everything that CI checks: lints, unit, extension and end-to-end tests
 	@exec scripts/test
+
+coverage: ## line coverage of the Rust and the TypeScript, by their tests; make coverage ARGS=typescript for a part
+	@exec scripts/coverage $(ARGS)
 
 bench: ## measure Headwater beside its peers; make bench ARGS="ingest --rounds 3" for a part
 	@exec scripts/bench $(ARGS)
