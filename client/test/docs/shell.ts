@@ -130,7 +130,11 @@ export class Shell {
       });
     }
     this.awaited.push(async () => {
-      for (const text of shows) await until(`it shows ${JSON.stringify(text)}; it showed ${run.output}`, () => run.output.includes(text));
+      for (const text of shows) {
+        await until(`it shows ${JSON.stringify(text)}`, () => run.output.includes(text)).catch((error: unknown) => {
+          throw new Error(`${String(error)}\n${run.output}`);
+        });
+      }
     });
   }
 
