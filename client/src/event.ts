@@ -49,7 +49,7 @@ export interface LocalEvent {
   readonly client_id: string | null;
   readonly tenant_id: string | null;
   /**
-   * `pending`: only here. `sent`: the server may have it, no answer came yet. `accepted`: the server has it.
+   * `pending`: the server has not answered yet. `sent`: to be sent once more, for the server lost it. `accepted`: the server has it.
    * `rejected`: it refused it; the event counts no more and waits for a person.
    */
   readonly status: EventStatus;

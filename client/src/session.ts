@@ -36,6 +36,8 @@ const COMPACT_EVERY_MS = 3600 * 1000;
 const DAY_MICROS = 24 * 3600 * 1_000_000;
 /** Counting what is unsent holds up writes; so often is enough for an eye. */
 const COUNT_EVERY_MS = 50;
+/** And so many times as long as it took is not counted again: 20,000 that wait take a while. */
+const COUNT_REST = 5;
 /** Of the browser's quota. Above the first the user is warned, above the second nothing more is recorded. */
 const STORAGE_LOW = 0.8;
 const STORAGE_FULL = 0.95;
@@ -127,14 +129,17 @@ export class Session {
     const { failures } = board.shared;
     this.wake(true);
     for (;;) {
+      const began = performance.now();
       const { unsynced } = await this.store.outbox.counts();
       if (unsynced === 0) return;
+      const rest = Math.min(SYNC_CHECK_MS, COUNT_REST * (performance.now() - began));
       if (this.ended) throw new HeadwaterError('closed', 'the client was closed');
       if (board.shared.failures > failures) {
         throw new HeadwaterError(board.shared.error?.code ?? 'unreachable', board.shared.error?.message ?? 'sending failed', { retryable: true });
       }
       // The status tells of most changes; the clock catches those of other tabs.
       await Promise.race([board.change(), sleep(SYNC_CHECK_MS)]);
+      await sleep(rest, this.stop.signal);
     }
   }
 
@@ -321,11 +326,12 @@ export class Session {
     this.counting ??= (async () => {
       while (this.countAgain && !this.ended) {
         this.countAgain = false;
+        const began = performance.now();
         const counts = await this.store.outbox.counts();
         const rejected = counts.rejected > 0 || board.rejected.length > 0 ? await this.store.outbox.rejected() : [];
         if (this.ended) break;
         board.set({ counts: { ...counts, unsynced: counts.unsynced + views.unstoredCount }, rejected: this.rejectedOf(rejected) });
-        await sleep(COUNT_EVERY_MS, this.stop.signal);
+        await sleep(Math.max(COUNT_EVERY_MS, COUNT_REST * (performance.now() - began)), this.stop.signal);
       }
     })()
       .catch((thrown: unknown) => log.add('counting failed', { message: asError(thrown).message }))

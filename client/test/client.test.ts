@@ -182,6 +182,39 @@ describe.each([{ snapshots: false }, { snapshots: true }])('with %j', (options: 
     expect(client.rejectedEvents()).toEqual([]);
   });
 
+  it('keeps the order of what waits in several batches when the clock was wrong', async () => {
+    const server = new ModelServer(order, options);
+    const client = device(server, newDevice(), { now: () => Date.now() + 3_600_000, sync: { ...QUICK, batchEvents: 2 } });
+    record(client, 'created', { items: [] });
+    for (let item = 1; item <= 9; item += 1) record(client, 'item_added', { item });
+    await eventually('all is taken', () => server.events.length === 10);
+    expect(server.state('o1')).toEqual({ items: [1, 2, 3, 4, 5, 6, 7, 8, 9] });
+    expect(client.rejectedEvents()).toEqual([]);
+  });
+
+  it('reads and settles while a batch is on its way and never sends two at a time', async () => {
+    let posting = 0;
+    let most = 0;
+    const server = new ModelServer(order, options);
+    const fetch: typeof globalThis.fetch = async (input, init) => {
+      const isBatch = String(input).endsWith('/events/batch');
+      if (isBatch) most = Math.max(most, (posting += 1));
+      try {
+        return await server.fetch(input, init);
+      } finally {
+        if (isBatch) posting -= 1;
+      }
+    };
+    const client = device(server, newDevice(), { transport: { fetch }, sync: { ...QUICK, batchEvents: 3 } });
+    record(client, 'created', { items: [] });
+    const items = Array.from({ length: 30 }, (_, item) => item);
+    for (const item of items) record(client, 'item_added', { item });
+    await client.sync();
+    expect(most).toBe(1);
+    expect(server.events).toHaveLength(31);
+    expect(server.state('o1')).toEqual({ items });
+  });
+
   it('asks for a new token when one has expired', async () => {
     let valid = 'one';
     const server = new ModelServer(order, { ...options, admits: (authorization) => authorization === `Bearer ${valid}` });

@@ -19,6 +19,9 @@ export interface StoredEntity {
   readonly events: readonly LocalEvent[];
 }
 
+/** Rows read in one go: while the browser brings the next ones, these become events. More at once cost more, in garbage. */
+const ROWS_AT_ONCE = 500;
+
 /** The tables. */
 export class Database extends Dexie {
   declare readonly events: Table<Row, EventKey>;
@@ -77,6 +80,15 @@ export async function eventsOf(database: Database, [type, id]: EntityRef): Promi
   return (await database.events.where('[t+e+i]').between([type, id, Dexie.minKey], [type, id, Dexie.maxKey]).toArray()).map(eventOf);
 }
 
+/** Every event of these entities. Within a transaction. */
+export async function eventsOfAll(database: Database, refs: readonly EntityRef[]): Promise<LocalEvent[]> {
+  // A new device has few or none: one look spares as many as there are entities.
+  const few = await database.events.limit(2 * refs.length + 1).primaryKeys();
+  if (few.length > 2 * refs.length) return (await Promise.all(refs.map((ref) => eventsOf(database, ref)))).flat();
+  const wanted = new Set(refs.map(refKey));
+  return getEvents(database, few.filter(([type, id]) => wanted.has(refKey([type, id]))));
+}
+
 /** An entity, in a transaction of its own or the one at hand. */
 export async function readEntity(database: Database, ref: EntityRef): Promise<StoredEntity> {
   const [baseline, events] = await Promise.all([database.baselines.get([ref[0], ref[1]]), eventsOf(database, ref)]);
@@ -86,19 +98,36 @@ export async function readEntity(database: Database, ref: EntityRef): Promise<St
 /** Every entity of a type, by id. */
 export async function readType(database: Database, type: string): Promise<Map<string, StoredEntity>> {
   const { events, baselines } = database;
-  const [bases, rows] = await database.transaction('r', events, baselines, () =>
-    Promise.all([
-      baselines.where('[entity_type+entity_id]').between([type, Dexie.minKey], [type, Dexie.maxKey]).toArray(),
-      events.where('[t+e+i]').between([type, Dexie.minKey], [type, Dexie.maxKey]).toArray(),
-    ]),
-  );
-  const entities = new Map<string, { readonly baseline: Baseline | null; readonly events: LocalEvent[] }>();
-  for (const baseline of bases) entities.set(baseline.entity_id, { baseline, events: [] });
-  for (const row of rows) {
-    const event = eventOf(row);
-    const entity = entities.get(event.entity_id);
-    if (entity === undefined) entities.set(event.entity_id, { baseline: null, events: [event] });
-    else entity.events.push(event);
-  }
-  return entities;
+  return database.transaction('r', events, baselines, async () => {
+    const entities = new Map<string, { readonly baseline: Baseline | null; readonly events: LocalEvent[] }>();
+    for (const baseline of await baselines.where('[entity_type+entity_id]').between([type, Dexie.minKey], [type, Dexie.maxKey]).toArray()) {
+      entities.set(baseline.entity_id, { baseline, events: [] });
+    }
+    const read = (after: EventKey | [string, unknown]): Promise<Row[]> =>
+      events.where('[t+e+i]').between(after, [type, Dexie.maxKey], false).limit(ROWS_AT_ONCE).toArray();
+    let rows = await read([type, Dexie.minKey]);
+    while (rows.length > 0) {
+      const last = rows.at(-1) as Row;
+      const next = rows.length < ROWS_AT_ONCE ? Promise.resolve([]) : read([last.t, last.e, last.i]);
+      for (const row of rows) {
+        const event = eventOf(row);
+        const entity = entities.get(event.entity_id);
+        if (entity === undefined) entities.set(event.entity_id, { baseline: null, events: [event] });
+        else entity.events.push(event);
+      }
+      rows = await next;
+    }
+    return entities;
+  });
+}
+
+/** The ids of a type's entities that are not among these, with what is stored of them. */
+export async function readOthers(database: Database, type: string, known: ReadonlySet<string>): Promise<Map<string, StoredEntity>> {
+  const { events, baselines } = database;
+  const [bases, keys] = await Promise.all([
+    baselines.where('[entity_type+entity_id]').between([type, Dexie.minKey], [type, Dexie.maxKey]).primaryKeys(),
+    events.where('[t+e+i]').between([type, Dexie.minKey], [type, Dexie.maxKey]).primaryKeys(),
+  ]);
+  const others = new Set([...bases, ...keys].map(([, id]) => id).filter((id) => !known.has(id)));
+  return new Map(await Promise.all([...others].map(async (id): Promise<[string, StoredEntity]> => [id, await readEntity(database, [type, id])])));
 }

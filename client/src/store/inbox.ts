@@ -2,7 +2,7 @@
 
 import { compareEvents } from '../fold.js';
 import { fromWire, isConfirmed, type Baseline, type EntityRef, type LocalEvent, type WireEvent } from '../event.js';
-import { eventsOf, getEvents, keyOf, putEvents, readType, refKey, refOf, type Database } from './database.js';
+import { eventsOfAll, getEvents, keyOf, putEvents, readOthers, readType, refKey, refOf, type Database } from './database.js';
 import type { Changes } from './eventStore.js';
 
 /** Under such keys stand the entities whose state must be asked for. */
@@ -115,7 +115,7 @@ export class Inbox {
     const { events, baselines } = this.database;
     return this.database.transaction('rw', events, baselines, async () => {
       const refs = states.map(refOf);
-      const stored = (await Promise.all(refs.map((ref) => eventsOf(this.database, ref)))).flat();
+      const stored = await eventsOfAll(this.database, refs);
       const bases = states.map((state) => ({ ...(state.state === null ? absence(state, stored) : state), version: this.versions(state.entity_type) }));
       const positions = new Map(bases.map((base) => [refKey(refOf(base)), base.position]));
       const gone: LocalEvent[] = [];
@@ -143,12 +143,12 @@ export class Inbox {
     const { events, baselines } = this.database;
     return this.database.transaction('rw', events, baselines, async () => {
       const refs: EntityRef[] = [];
-      for (const [id, { baseline, events: stored }] of await readType(this.database, type)) {
+      const concerned = 'events' in keep ? await readType(this.database, type) : await readOthers(this.database, type, keep.entities);
+      for (const [id, { baseline, events: stored }] of concerned) {
         // Accepted without a copy of the server's: the stream will bring it, unless the snapshot stands for it.
         const told = stored.filter((event) => ('events' in keep ? isConfirmed(event) : event.status === 'accepted'));
-        const gone = 'events' in keep ? told.filter((event) => !keep.events.has(event.id)) : keep.entities.has(id) ? [] : told;
-        const baseGoes = baseline !== null && ('events' in keep || !keep.entities.has(id));
-        if (gone.length === 0 && !baseGoes) continue;
+        const gone = 'events' in keep ? told.filter((event) => !keep.events.has(event.id)) : told;
+        if (gone.length === 0 && baseline === null) continue;
         refs.push([type, id]);
         const own = 'events' in keep ? [] : gone.filter((event) => event.client_seq > 0);
         await events.bulkDelete(gone.map(keyOf));

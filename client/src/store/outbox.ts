@@ -18,8 +18,13 @@ export interface Verdicts {
   readonly rejected: readonly { readonly id: string; readonly rejection: Rejection }[];
 }
 
+/** Under this key stands the `client_seq` up to which events were posted: one value, for writing it into every event would hold sending up. */
+const POSTED = 'posted';
+
 export class Outbox {
   private readonly database: Database;
+  /** As this tab has written it. */
+  private postedThrough: number | undefined;
 
   constructor(database: Database) {
     this.database = database;
@@ -36,15 +41,21 @@ export class Outbox {
     return (await this.database.events.orderBy('x').toArray()).map(eventOf);
   }
 
-  /** The next own events to send, in the order in which they were recorded. From now on the server may have them. */
-  async take(limit: number): Promise<LocalEvent[]> {
-    const { events } = this.database;
-    return this.database.transaction('rw', events, async () => {
-      const batch = (await events.orderBy('u').limit(limit).toArray()).map(eventOf);
-      const pending = batch.filter((event) => event.status === 'pending');
-      await putEvents(this.database, pending.map((event) => ({ ...event, status: 'sent' })));
-      return batch.map((event) => ({ ...event, status: 'sent' }));
-    });
+  /** The next own events to send, in the order in which they were recorded: the first ones, or those behind `after`. */
+  async next(limit: number, after = 0): Promise<LocalEvent[]> {
+    return (await this.database.events.where('u').above(after).limit(limit).toArray()).map(eventOf);
+  }
+
+  /** These are about to be posted: from now on the server may have them. */
+  async posting(batch: readonly LocalEvent[]): Promise<void> {
+    const through = batch.reduce((last, { client_seq }) => Math.max(last, client_seq), 0);
+    if (through <= (this.postedThrough ??= await this.readPosted())) return;
+    await this.database.meta.put({ key: POSTED, value: through });
+    this.postedThrough = through;
+  }
+
+  private async readPosted(): Promise<number> {
+    return ((await this.database.meta.get(POSTED))?.value as number | undefined) ?? 0;
   }
 
   /** Writes the server's judgement of a batch down. An event whose copy has come from the server meanwhile stays as it came. */
@@ -67,13 +78,14 @@ export class Outbox {
 
   /** Gives unsent events new stamps, in their order; `restamp` makes one. Those that had one already are left. */
   async restamp(rejectedIds: readonly string[], restamp: () => number): Promise<Changes> {
-    const { events } = this.database;
-    return this.database.transaction('rw', events, async () => {
+    const { events, meta } = this.database;
+    return this.database.transaction('rw', events, meta, async () => {
       const rejected = new Set(rejectedIds);
-      // What is `sent` and was not just refused may be at the server with its old stamp.
+      const posted = await this.readPosted();
+      // What was posted and was not just refused may be at the server with its old stamp.
       const put = (await events.orderBy('u').toArray())
         .map(eventOf)
-        .filter((event) => event.again === null && (event.status === 'pending' || rejected.has(event.id)))
+        .filter((event) => event.again === null && (event.client_seq > posted || rejected.has(event.id)))
         .map((event) => ({ ...event, timestamp: restamp(), status: 'pending' as const, again: 'restamped' as const }));
       await putEvents(this.database, put);
       return { entities: refsOf(put), stale: [], delta: { put, gone: [] } };

@@ -14,7 +14,7 @@ import type { Changes, EventStore } from '../store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep, type BackoffOptions } from './backoff.js';
 import { INITIAL_STATUS, type SharedStatus } from './tabs.js';
 import { POLLING_ONLY, streamBySocket, streamBySse } from './stream.js';
-import { abortable, type Transport } from './transport.js';
+import { abortable, type BatchAnswer, type Transport } from './transport.js';
 
 /** How the engine paces itself; every value has a default. */
 export interface EngineOptions {
@@ -125,35 +125,58 @@ export class SyncEngine {
     }
   }
 
-  /** Sends until nothing is unsent. */
+  /**
+   * Sends until nothing is unsent: one batch at a time is on its way, for the order counts. Meanwhile the answer to the last one is
+   * written down and the next one read.
+   */
   private async flush(signal: AbortSignal): Promise<void> {
+    const { outbox } = this.parts.store;
     let limit = this.options.batchEvents;
+    let settling: Promise<unknown> = Promise.resolve();
+    let next = ahead(outbox.next(limit));
     try {
       for (;;) {
-        const batch = await this.parts.store.outbox.take(limit);
+        let batch = await next;
+        if (batch.length === 0) {
+          // Nothing behind the last batch; what was recorded meanwhile, or before by another tab under the same number, is found from the start.
+          await settling;
+          batch = await outbox.next(limit);
+        }
         if (batch.length === 0) {
           this.succeeded(this.sendFailures, {});
           return;
         }
         this.publish({ sending: true });
         try {
-          await this.send(batch, signal);
+          await outbox.posting(batch);
+          next = ahead(outbox.next(limit, batch.at(-1)?.client_seq));
+          const answer = await this.parts.transport.batch(batch, signal);
+          await settling;
+          settling = ahead(this.settle(batch, answer));
+          // What was refused may be stamped anew, and what stands behind it too.
+          if (answer.accepted.length < batch.length || limit < this.options.batchEvents) {
+            await settling;
+            limit = this.options.batchEvents;
+            next = ahead(outbox.next(limit));
+          }
           this.succeeded(this.sendFailures, {});
-          limit = this.options.batchEvents;
         } catch (thrown) {
           if (!(thrown instanceof HeadwaterError) || thrown.retryable || thrown.details.status === undefined) throw thrown;
+          await settling;
           // The request itself was refused (too large, malformed): find the event that is to blame.
           if (batch.length > 1) limit = Math.ceil(batch.length / 2);
           else await this.refuse(batch[0] as LocalEvent, thrown);
+          next = ahead(outbox.next(limit));
         }
       }
     } finally {
+      await settling.catch(() => undefined);
       this.publish({ sending: false });
     }
   }
 
-  private async send(batch: readonly LocalEvent[], signal: AbortSignal): Promise<void> {
-    const answer = await this.parts.transport.batch(batch, signal);
+  /** Writes the answer to a batch down. */
+  private async settle(batch: readonly LocalEvent[], answer: BatchAnswer): Promise<void> {
     const skewed = answer.serverTime === null ? [] : batch.filter((event) => event.again === null && answer.rejected.some(({ id, rejection }) => id === event.id && rejection.code === 'clock_skew'));
     if (skewed.length > 0 && answer.serverTime !== null) {
       this.parts.log.add('the clock was wrong', { corrected: answer.serverTime, events: skewed.length });
@@ -391,4 +414,10 @@ export class SyncEngine {
     const same = (Object.keys(this.status) as (keyof SharedStatus)[]).every((key) => key === 'heardAt' || this.status[key] === before[key]);
     if (!same) this.parts.onStatus(this.status);
   }
+}
+
+/** A promise that is awaited later: until then nobody minds that it failed. */
+function ahead<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
 }
