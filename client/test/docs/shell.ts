@@ -37,14 +37,16 @@ export class Shell {
   }
 
   /** `orders`: what `make up` starts; `empty`: a database with nothing in it; `redis`: besides, a Redis. */
-  static async start(page: string, stack: readonly string[]): Promise<Shell> {
+  static async start(page: string, text: string, stack: readonly string[]): Promise<Shell> {
     const folder = join(OUT, page.replace(/\W+/g, '-'));
     mkdirSync(join(folder, 'bin'), { recursive: true });
     symlinkSync(required('HEADWATER_TEST_STREAMER'), join(folder, 'bin/headwater'));
     const content = stack.includes('orders') ? 'orders' : 'empty';
     const place = await Place.start(content);
     const ports = new Map<string, string>();
-    for (const port of PORTS) ports.set(port, String(await freePort()));
+    for (const port of PORTS) {
+      if (text.includes(port) || stack.includes('redis')) ports.set(port, String(await freePort()));
+    }
     ports.set('4000', String(place.port)).set('5432', String(place.postgresPort)).set('54329', String(place.postgresPort));
     const shell = new Shell(folder, place, content === 'orders' ? 'headwater' : 'app', ports);
     if (stack.includes('redis')) await shell.background("redis-server --bind 127.0.0.1 --port 6379 --save '' --daemonize no", 'Ready to accept connections');

@@ -80,7 +80,7 @@ describe('what stands in', () => {
     it(`${page} works`, async () => {
       const text = read(page);
       const stack = stackOf(text);
-      const shell = stack.length === 0 ? undefined : await Shell.start(page, stack);
+      const shell = stack.length === 0 ? undefined : await Shell.start(page, text, stack);
       try {
         for (const block of blocksOf(text)) {
           await check(block, shell, page).catch((error: unknown) => {
