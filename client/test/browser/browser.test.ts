@@ -131,6 +131,17 @@ it('shows in Chromium what the table itself refused', { timeout: 60_000 }, async
   await page.evaluate(() => window.client.rejectedEvents()[0]?.retry());
   await until('it is taken', () => row(id)?.['status'] === 'void');
   await until('and gone from the list', async () => (await status(page)).rejected === 0);
+  // What nobody wants any more is discarded, and stays so over a reload.
+  place.sql("alter table orders add constraint no_gift check (status <> 'gift')");
+  await record(page, 'state_changed', id, { status: 'gift' });
+  await until('the next refusal is shown', async () => (await status(page)).rejected === 1);
+  await page.evaluate(() => window.client.rejectedEvents()[0]?.discard());
+  await until('it is gone', async () => (await status(page)).rejected === 0);
+  await device.load(page);
+  await shows(page, id, { status: 'void' });
+  expect((await status(page)).rejected).toBe(0);
+  expect(row(id)?.['status']).toBe('void');
+  place.sql('alter table orders drop constraint no_gift');
   await device.context.close();
 });
 
