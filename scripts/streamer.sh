@@ -27,6 +27,8 @@ export_settings() {
     export DATABASE_URL HEADWATER_PORT=$port
     DATABASE_URL=$(postgres_url headwater_streamer "$database")
     export HEADWATER_INSECURE=${HEADWATER_INSECURE:-true} HEADWATER_STATIC_DIR=${HEADWATER_STATIC_DIR:-$state/pages}
+    # Opens the console; made with the database, beside its passwords.
+    export HEADWATER_ADMIN_SECRET=${HEADWATER_ADMIN_SECRET:-$(cat "$state/console.password")} HEADWATER_CONSOLE_WRITES=${HEADWATER_CONSOLE_WRITES:-true}
     unset HEADWATER_DATABASE_URL HEADWATER_STATE_DIR HEADWATER_PG_PORT HEADWATER_CACHE_DIR HEADWATER_SERVER_CACHE_DIR
 }
 

@@ -4,7 +4,7 @@
 use crate::database::Target;
 use crate::error::Error;
 use crate::generate::Generate;
-use crate::identity::{Guard, Jwks, Keys, Secret, Tokens};
+use crate::identity::{AdminClaim, Guard, Jwks, Keys, Operators, Secret, Tokens};
 use crate::notify::{Kind, RedisSettings};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::path::PathBuf;
@@ -141,6 +141,7 @@ pub struct Tail {
 
 /// Flags of `serve`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Serve {
     /// postgres://role:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/to/ca.pem [env: also DATABASE_URL]
     #[arg(long, env = "HEADWATER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -184,9 +185,19 @@ pub struct Serve {
     #[arg(long, env = "HEADWATER_JWT_ISSUER", value_name = "ISSUER")]
     pub jwt_issuer: Option<String>,
 
-    /// Presented in place of a token, lets a trusted backend act for every tenant and user
+    /// Presented in place of a token, lets a trusted backend act for every tenant and user; opens /console
     #[arg(long, env = "HEADWATER_ADMIN_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub admin_secret: Option<String>,
+
+    /// Claim of a token that opens /console, which shows all tenants: a name, as headwater_admin (which must be true), or
+    /// name=value, as role=operator
+    #[arg(long, env = "HEADWATER_ADMIN_CLAIM", value_name = "CLAIM")]
+    pub admin_claim: Option<AdminClaim>,
+
+    /// Let operators replay and discard dead letters in /console; without it, /console only reads
+    #[arg(long, env = "HEADWATER_CONSOLE_WRITES", num_args = 0..=1, require_equals = true, default_value = "false",
+          default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub console_writes: bool,
 
     /// Name of this streamer among several on one database; its slot is headwater_<REPLICA>
     #[arg(long, env = "HEADWATER_REPLICA", default_value = "default", value_parser = parse_replica)]
@@ -403,6 +414,20 @@ impl Serve {
         let jwks = jwks_url.as_deref().map(Jwks::new).transpose()?;
         let tokens = with_tokens.then(|| Box::new(Tokens::new(keys, jwks, audience, given(&self.jwt_issuer))));
         Ok(Guard::Closed { admin: admin.as_deref().map(Secret::new), tokens })
+    }
+
+    /// Who may see the console. A claim needs tokens to stand in.
+    pub fn operators(&self) -> Result<Operators, Error> {
+        let given = |value: &Option<String>| value.as_ref().is_some_and(|text| !text.is_empty());
+        let with_tokens = given(&self.jwt_secret) || given(&self.jwt_public_key) || given(&self.jwt_jwks_url);
+        if self.admin_claim.is_some() && !with_tokens {
+            return Err(Error::setup(
+                "--admin-claim names a claim of tokens, and no key for tokens is given",
+                "set HEADWATER_JWT_SECRET (or _PUBLIC_KEY, or _JWKS_URL), or leave HEADWATER_ADMIN_CLAIM out",
+            ));
+        }
+        let secret = self.admin_secret.as_deref().filter(|text| !text.is_empty()).map(Secret::new);
+        Ok(Operators::new(secret, self.admin_claim.clone()))
     }
 
     /// The database, from `--database-url` or `DATABASE_URL`.

@@ -16,6 +16,7 @@
 //! * [`identity`]: who is calling
 //! * [`registry`]: which entities there are, and which of them tenants share
 //! * [`metrics`], [`vitals`]: what is counted, and what Postgres says of our slot
+//! * [`console`]: what operators see of all that
 //! * [`http`]: the API
 //! * [`config`], [`database`], [`error`]: what they all use
 //! * [`run`]: puts it together; `headwater serve`
@@ -23,6 +24,7 @@
 //! * [`generate`]: the command that writes clients; apart from all of these
 
 pub mod config;
+pub mod console;
 pub mod database;
 pub mod decode;
 pub mod doctor;

@@ -134,6 +134,14 @@ impl Metrics {
         self.clients.get_or_create(&[("transport", transport.name())]).dec();
     }
 
+    /// Streams that are open, by transport.
+    pub fn open_streams(&self) -> [(&'static str, i64); 3] {
+        [Transport::Sse, Transport::WebSocket, Transport::Poll].map(|transport| {
+            let name = transport.name();
+            (name, self.clients.get_or_create(&[("transport", name)]).get())
+        })
+    }
+
     /// A batch was judged: so many events accepted, and the codes of the others.
     pub fn judged<'a>(&self, accepted: usize, rejected: impl Iterator<Item = &'a str>) {
         self.batches.get_or_create(&[("outcome", "taken")]).inc();

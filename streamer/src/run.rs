@@ -1,6 +1,7 @@
 //! Puts the parts together, and takes them apart again. The only place that knows all of them.
 
 use crate::config::{LogFormat, Serve};
+use crate::console::Console;
 use crate::database::Database;
 use crate::error::Error;
 use crate::events::Events;
@@ -29,6 +30,7 @@ const WATCHERS: usize = 32;
 pub async fn serve(config: Serve) -> Result<(), Error> {
     start_logging(config.log_format);
     let guard = config.guard()?;
+    let operators = config.operators()?;
     let postgres = config.postgres()?;
     // Signals first: from here on a stop is an orderly one.
     let shutdown = CancellationToken::new();
@@ -60,7 +62,11 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let slot = Arc::new(SlotWatch::new(config.slot()));
     let redis = config.redis()?;
     let publisher = redis.is_some().then(|| Arc::new(PublisherStatus::default()));
+    let console = operators
+        .may_exist()
+        .then(|| Arc::new(Console::new(operators, database.clone(), config.replica.clone(), config.console_writes)));
     let app = App {
+        console: console.clone(),
         notification: config.notification_backend,
         publisher: publisher.clone(),
         shapes: Arc::clone(&shapes),
@@ -86,6 +92,10 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         Some((host, port)) => Some((http::bind(host, *port).await?, http::watchers(app.clone()))),
         None => None,
     };
+    if let Some(console) = console {
+        let watch = console.watch(&app.log, &app.vitals, &app.metrics, &app.events, shutdown.clone());
+        tokio::spawn(watch);
+    }
     let local_names = config.insecure && address.ip().is_loopback();
     let router = http::router(app, &origins, config.static_dir.as_deref(), local_names);
     let http_limits = http::Limits {

@@ -5,6 +5,7 @@ mod backfill;
 mod batch;
 mod campaign;
 mod commands;
+mod console;
 mod convergence;
 mod crash;
 mod dump;

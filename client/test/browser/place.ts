@@ -59,17 +59,22 @@ export class Place {
   readonly postgresPort: number;
   readonly port: number;
 
+  /** What the streamer is told by variables. */
+  private readonly settings: Readonly<Record<string, string>>;
+
   private constructor(
     postgresPort: number,
     port: number,
+    settings: Readonly<Record<string, string>>,
   ) {
     this.postgresPort = postgresPort;
     this.port = port;
+    this.settings = settings;
   }
 
   /** `empty`: a database `app` with nothing in it, and nobody who serves it. */
-  static async start(content: 'orders' | 'empty' = 'orders'): Promise<Place> {
-    const place = new Place(await freePort(), await freePort());
+  static async start(content: 'orders' | 'empty' = 'orders', settings: Readonly<Record<string, string>> = {}): Promise<Place> {
+    const place = new Place(await freePort(), await freePort(), settings);
     try {
       await place.init(content);
     } catch (error) {
@@ -128,7 +133,7 @@ export class Place {
     const log = openSync(join(this.scratch, 'streamer.log'), 'a');
     const access = tokens === null ? { HEADWATER_INSECURE: 'true' } : { HEADWATER_JWT_SECRET: SECRET, HEADWATER_JWT_AUDIENCE: AUDIENCE, HEADWATER_CORS_ORIGIN: tokens.origin };
     this.streamer = spawn(required('HEADWATER_TEST_STREAMER'), ['serve'], {
-      env: { ...environment, ...access, HEADWATER_PORT: String(this.port), HEADWATER_STATIC_DIR: this.pages, DATABASE_URL: `postgres://${ROLE}:${PASSWORD}@127.0.0.1:${this.postgresPort}/headwater` },
+      env: { ...environment, ...access, ...this.settings, HEADWATER_PORT: String(this.port), HEADWATER_STATIC_DIR: this.pages, DATABASE_URL: `postgres://${ROLE}:${PASSWORD}@127.0.0.1:${this.postgresPort}/headwater` },
       stdio: ['ignore', log, log],
     });
     await until('the streamer is healthy', async () => (await fetch(`${this.url}/health`).catch(() => undefined))?.ok === true);

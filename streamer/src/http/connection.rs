@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -158,18 +159,23 @@ fn drop_unsent(stream: &TcpStream) {
     }
 }
 
+/// Where a request comes from: its client, or the proxy before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 /// The routes, for one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Guest {
     router: TowerToHyperService<Router>,
     held: Held,
+    peer: SocketAddr,
     /// Where streams go on without the server, if they may.
     handover: Option<Arc<Handover>>,
 }
 
 impl Guest {
-    pub(super) fn new(router: Router, held: Held) -> Self {
-        Self { router: TowerToHyperService::new(router), held, handover: None }
+    pub(super) fn new(router: Router, held: Held, peer: SocketAddr) -> Self {
+        Self { router: TowerToHyperService::new(router), held, peer, handover: None }
     }
 }
 
@@ -181,6 +187,7 @@ impl Service<Request<Incoming>> for Guest {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // A WebSocket outlives its HTTP connection, and is a connection nevertheless.
         request.extensions_mut().insert(self.held.clone());
+        request.extensions_mut().insert(Peer(self.peer.ip()));
         let handover = self.handover.clone();
         let offer = handover.as_ref().and_then(|_| Offer::to(&mut request));
         let answer = self.router.call(request);

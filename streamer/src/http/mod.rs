@@ -4,6 +4,7 @@ mod access;
 mod batch;
 mod body;
 mod connection;
+mod console;
 mod entities;
 mod health;
 mod host;
@@ -28,6 +29,7 @@ pub use server::{Limits, bind, serve};
 pub use streams::Streams;
 pub use tls::Tls;
 
+use crate::console::Console;
 use crate::database::Database;
 use crate::events::Events;
 use crate::identity::Guard;
@@ -101,6 +103,8 @@ pub struct App {
     pub vitals: Arc<Vitals>,
     /// The role under which events are applied.
     pub apply_role: Arc<str>,
+    /// What operators see, where it is switched on.
+    pub console: Option<Arc<Console>>,
 }
 
 /// Which browser origins may call us.
@@ -131,6 +135,7 @@ pub fn router(app: App, origins: &Origins, pages: Option<&Path>, local_names: bo
         .route("/metrics", get(metrics::get))
         .route("/openapi.json", get(openapi::get))
         .merge(pages::routes(pages))
+        .merge(console::routes())
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(&method))
         // Bodies are read with a limit of our own, which can tell the limit.

@@ -77,7 +77,7 @@ pub async fn serve(
             accepted = accept(&listener, &permits) => accepted,
         };
         let Some((stream, peer, held)) = accepted else { continue };
-        let guest = Guest::new(router.clone(), held.clone());
+        let guest = Guest::new(router.clone(), held.clone(), peer);
         let (protocols, ending) = (Arc::clone(&protocols), shutdown.clone());
         tokio::spawn(async move {
             // A client that breaks off or talks nonsense is its own affair.

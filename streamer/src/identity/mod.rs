@@ -4,11 +4,13 @@
 
 mod jwks;
 mod keys;
+mod operators;
 mod secret;
 mod token;
 
 pub use jwks::Jwks;
 pub use keys::Keys;
+pub use operators::{AdminClaim, Operators};
 pub use secret::Secret;
 pub use token::{LEEWAY, Tokens};
 
