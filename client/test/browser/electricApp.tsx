@@ -39,10 +39,13 @@ export interface Place {
   readonly mode: NonNullable<ElectricCollectionConfig['syncMode']>;
 }
 
-async function send(backend: string, write: Write): Promise<{ txid: number }> {
+/** How long a write may take to come back in the stream. By default five seconds, which a machine under load may not keep. */
+const CONFIRM_MS = 20_000;
+
+async function send(backend: string, write: Write): Promise<{ txid: number; timeout: number }> {
   const response = await fetch(backend, { method: 'POST', body: JSON.stringify(write) });
   if (!response.ok) throw new Error(`refused: ${await response.text()}`);
-  return (await response.json()) as { txid: number };
+  return { ...((await response.json()) as { txid: number }), timeout: CONFIRM_MS };
 }
 
 function collections({ url, backend, sales, buyers, mode }: Place) {
@@ -117,6 +120,8 @@ export const app = {
   /** Opens the collections and waits until the queries have their first rows. */
   async open(place: Place): Promise<void> {
     at = collections(place);
+    // Somebody looks: a query without subscribers is dropped after five seconds.
+    for (const query of [at.joined, at.newest]) query.subscribeChanges(() => undefined);
     await Promise.all([at.joined.preload(), at.newest.preload()]);
   },
 
