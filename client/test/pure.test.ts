@@ -3,9 +3,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { HybridClock, formatMicros, parseMicros } from '../src/clock.js';
+import type { LocalEvent } from '../src/event.js';
 import { add, equal } from '../src/json.js';
 import { joinKey, splitKey } from '../src/key.js';
 import { misfit, parseRules } from '../src/rules.js';
+import { eventOf, rowOf } from '../src/store/row.js';
 import { IdSource } from '../src/uuid.js';
 
 const part = fc.string({ unit: fc.constantFrom('a', '~', '/', '0', '1', 'é'), maxLength: 6 });
@@ -110,6 +112,39 @@ describe('decimals', () => {
     expect(equal({ a: 1 }, { b: 1 })).toBe(false);
     expect(equal([], {})).toBe(false);
     expect(equal(-0, 0)).toBe(true);
+  });
+});
+
+describe('rows', () => {
+  const event: LocalEvent = {
+    id: '01a2138e-71f7-7000-b12f-d121e6fb0b19',
+    event_type: 'order.item_added',
+    entity_type: 'order',
+    entity_id: 'o1',
+    payload: { item: { name: 'Zoë "50%"\n', price: '4.50', n: -0.5, many: [1, null, true] } },
+    timestamp: 1_795_624_432_119_001,
+    user_id: 'ada',
+    client_id: null,
+    tenant_id: 'cafe',
+    status: 'rejected',
+    server_position: null,
+    idempotency_key: 'k',
+    schema_version: 2,
+    client_seq: 7,
+    source: 'client',
+    applies: true,
+    recorded_at: null,
+    rejection: { code: 'constraint_violation', reason: 'no' },
+    again: 'restamped',
+  };
+
+  it('give back the event and so do those of an earlier client', () => {
+    const others: LocalEvent[] = [{ ...event, rejection: null, again: null, idempotency_key: null, status: 'accepted', server_position: 9, recorded_at: 5, source: 'capture' }, { ...event, event_type: 'strange', applies: false }];
+    for (const one of [event, ...others]) {
+      const row = rowOf(one);
+      expect(eventOf(row)).toEqual(one);
+      expect(eventOf({ ...row, d: JSON.parse(String(row.d)) as unknown[] })).toEqual(one);
+    }
   });
 });
 

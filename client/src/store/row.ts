@@ -18,8 +18,8 @@ export interface Row {
   readonly x?: number;
   /** `recorded_at` once the server's copy is here. */
   readonly r?: number;
-  /** Everything else: a JSON list by place; nulls at the end are left out. */
-  readonly d: string;
+  /** Everything else: a JSON list by place; nulls at the end are left out. What an earlier client wrote is the list itself. */
+  readonly d: string | readonly unknown[];
 }
 
 const STATUSES: readonly EventStatus[] = ['accepted', 'pending', 'sent', 'rejected'];
@@ -57,8 +57,8 @@ export function rowOf(event: LocalEvent): Row {
   };
 }
 
-export function eventOf({ t, e, i, d: text }: Row): LocalEvent {
-  const d = JSON.parse(text) as readonly unknown[];
+export function eventOf({ t, e, i, d: list }: Row): LocalEvent {
+  const d = typeof list === 'string' ? (JSON.parse(list) as readonly unknown[]) : list;
   const name = d[0] as string | readonly [string];
   return {
     id: i,
