@@ -2,6 +2,7 @@
 
 use super::definition::{LogMode, Replica, Wanted};
 use super::error::ShapeError;
+use super::filter::MAX_TEXT_BYTES;
 use super::offset::ShapeOffset;
 use std::collections::BTreeMap;
 
@@ -71,6 +72,10 @@ impl Parameters {
             params.insert(number, value.clone());
         }
         check_numbers(&params).map_err(|message| ShapeError::invalid(name, message))?;
+        // They are kept as long as the shape is, whether its condition names them or not.
+        if params.values().map(String::len).sum::<usize>() > MAX_TEXT_BYTES {
+            return Err(ShapeError::invalid(name, format!("are longer than {MAX_TEXT_BYTES} bytes together")));
+        }
         Ok(params)
     }
 

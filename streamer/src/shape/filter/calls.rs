@@ -151,7 +151,13 @@ fn array_ndims(analyzer: &mut Analyzer<'_>, at: usize, arguments: Vec<Typed>) ->
     analyzer.call(at, Op::ArrayDimensions, Sign::Function("array_ndims"), given, Type::Int4)
 }
 
+/// `FUNC_MAX_ARGS`: Postgres refuses more, too; and each argument may be a whole row's text.
+const MAX_ARGUMENTS: usize = 100;
+
 fn concat(analyzer: &mut Analyzer<'_>, at: usize, arguments: Vec<Typed>) -> Result<Expr, WhereError> {
+    if arguments.len() > MAX_ARGUMENTS {
+        return Err(analyzer.error(at, format!("cannot pass more than {MAX_ARGUMENTS} arguments to a function")));
+    }
     let mut given = Vec::new();
     for argument in arguments {
         let ty = if *argument.ty() == Type::Unknown { Type::Text } else { argument.ty().clone() };
