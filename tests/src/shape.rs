@@ -47,6 +47,25 @@ pub async fn get(url: &str, query: &[(&str, &str)]) -> Answer {
     send(client().get(with_query(url, query))).await
 }
 
+/// The headers of a row of a shape with subqueries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reasons {
+    /// A tag is an alternative: a slot for each condition, empty if that is not part of it.
+    pub tags: Vec<Vec<String>>,
+    /// Whether each condition holds.
+    pub active: Vec<bool>,
+}
+
+impl Reasons {
+    fn hold(&self) -> bool {
+        let all = |tag: &Vec<String>| tag.iter().zip(&self.active).all(|(slot, active)| slot.is_empty() || *active);
+        self.tags.iter().any(all)
+    }
+}
+
+/// The positions of what follows from subqueries begin here.
+const MOVED_OPS: u64 = 1 << 40;
+
 /// A client of one shape.
 #[derive(Clone, Debug)]
 pub struct ShapeClient {
@@ -61,6 +80,11 @@ pub struct ShapeClient {
     cursor: Option<String>,
     /// What it has, by key.
     pub rows: BTreeMap<String, Row>,
+    /// Why each row of a shape with subqueries is in, by key: what somebody has who goes by tags, conditions and events
+    /// alone, and not by the deletes beside them.
+    pub reasons: BTreeMap<String, Reasons>,
+    /// How many events it got since it began.
+    pub events: usize,
     /// How often it had to start anew.
     pub refetches: usize,
     /// How many change messages it got since it began.
@@ -81,6 +105,8 @@ impl ShapeClient {
             offset: "-1".to_owned(),
             cursor: None,
             rows: BTreeMap::new(),
+            reasons: BTreeMap::new(),
+            events: 0,
             refetches: 0,
             changes: 0,
             seen: 0,
@@ -133,6 +159,7 @@ impl ShapeClient {
                 self.handle = answer.header("electric-handle").map(str::to_owned);
                 "-1".clone_into(&mut self.offset);
                 self.rows.clear();
+                self.reasons.clear();
                 self.cursor = None;
                 self.refetches += 1;
                 Some(false)
@@ -179,7 +206,13 @@ impl ShapeClient {
             assert_eq!(control, "snapshot-end", "{message}");
             return false;
         }
+        if headers.get("event").is_some() {
+            self.events += 1;
+            self.event(headers);
+            return false;
+        }
         let key = message["key"].as_str().unwrap().to_owned();
+        self.reason(&key, headers);
         let value: Row = (message["value"].as_object().unwrap().iter())
             .map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)))
             .collect();
@@ -203,6 +236,53 @@ impl ShapeClient {
         false
     }
 
+    /// A row's tags and conditions.
+    fn reason(&mut self, key: &str, headers: &Value) {
+        let Some(tags) = headers["tags"].as_array() else { return };
+        let tags: Vec<Vec<String>> =
+            tags.iter().map(|tag| tag.as_str().unwrap().split('/').map(str::to_owned).collect()).collect();
+        let active: Vec<bool> =
+            headers["active_conditions"].as_array().unwrap().iter().map(|one| one.as_bool().unwrap()).collect();
+        assert!(tags.iter().all(|tag| tag.len() == active.len()), "{headers}");
+        if headers["operation"] != "delete" {
+            let reasons = Reasons { tags, active };
+            assert!(reasons.hold(), "a row that is not in: {headers}");
+            let old = self.reasons.insert(key.to_owned(), reasons);
+            let removed: Vec<Vec<String>> = headers["removed_tags"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|tag| tag.as_str().unwrap().split('/').map(str::to_owned).collect())
+                .collect();
+            let now = &self.reasons[key].tags;
+            if let Some(old) = old.filter(|_| headers["operation"] == "update") {
+                let gone: Vec<Vec<String>> = old.tags.into_iter().filter(|tag| !now.contains(tag)).collect();
+                assert_eq!(removed, gone, "{headers}");
+            }
+        } else if headers["op_position"].as_u64().unwrap() < MOVED_OPS {
+            self.reasons.remove(key);
+        }
+    }
+
+    fn event(&mut self, headers: &Value) {
+        let holds = match headers["event"].as_str().unwrap() {
+            "move-in" => true,
+            "move-out" => false,
+            other => panic!("{other}"),
+        };
+        assert!(headers["txids"].as_array().is_some_and(|all| all.len() == 1), "{headers}");
+        for pattern in headers["patterns"].as_array().unwrap() {
+            let at = usize::try_from(pattern["pos"].as_u64().unwrap()).unwrap();
+            let value = pattern["value"].as_str().unwrap();
+            for reasons in self.reasons.values_mut() {
+                if reasons.tags.iter().any(|tag| tag[at] == value) {
+                    reasons.active[at] = holds;
+                }
+            }
+        }
+        self.reasons.retain(|_, reasons| reasons.hold());
+    }
+
     /// Until it has everything up to this LSN.
     pub async fn catch_up(&mut self, lsn: u64) {
         // A step borrows the client, so the loop is ours.
@@ -210,6 +290,11 @@ impl ShapeClient {
         loop {
             let up_to_date = self.step(false).await == Some(true);
             if up_to_date && self.seen >= lsn {
+                let by_reasons: Vec<&String> = self.reasons.keys().collect();
+                assert!(
+                    by_reasons.is_empty() && self.events == 0 || by_reasons == self.rows.keys().collect::<Vec<_>>(),
+                    "{self:?}"
+                );
                 return;
             }
             assert!(std::time::Instant::now() < deadline, "the client does not get to {lsn}: {self:?}");

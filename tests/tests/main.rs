@@ -31,6 +31,7 @@ mod shape;
 mod shape_access;
 mod shape_oracle;
 mod shape_seam;
+mod shape_subqueries;
 mod shape_where;
 mod slot;
 mod slow_readers;

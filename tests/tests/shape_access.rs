@@ -1,5 +1,5 @@
 //! Promise: who may read a shape is asked on every spelling of its path; a token gets its tenant's rows and no others, from
-//! snapshots, changes, subsets and with others' handles; excluded columns do not exist.
+//! snapshots, changes, subsets, through subqueries and with others' handles; excluded columns do not exist.
 
 use headwater_tests::http::{client, with_query};
 use headwater_tests::shape::{ShapeClient, active, get, mark, select, send};
@@ -100,4 +100,121 @@ async fn a_token_gets_its_tenants_rows_and_no_others() {
     assert_eq!(get(&url, &[shape[0], ("offset", "-1")]).await.status, 401);
     let proxy = Streamer::start(&postgres, &["--replica", "proxy"]).await;
     assert_eq!(get(&proxy.url("/v1/shape"), &[shape[0], ("offset", "-1")]).await.status, 200, "--insecure is open");
+}
+
+#[tokio::test]
+async fn a_subquery_reads_the_tenants_rows_and_no_others() {
+    let (postgres, streamer) = orders::start(&token::ARGUMENTS).await;
+    postgres
+        .sql(
+            "create table teams (id int primary key, tenant_id text, kind text, hidden text); \
+             select headwater.enable('teams', entity => 'team', tenant_column => 'tenant_id', exclude => array['hidden']); \
+             create table tasks (id int primary key, team_id int, title text); \
+             select headwater.publish('tasks'); grant select on tasks to headwater_streamer; \
+             create table unpublished (id int primary key); \
+             insert into teams select n, case n % 3 when 0 then 'cafe' when 1 then 'bar' end, 'k', 'secret' from generate_series(1, 12) n; \
+             insert into tasks select n, n % 12 + 1, 't' || n from generate_series(1, 48) n",
+        )
+        .await;
+    active(&streamer.url("")).await;
+    let observer = postgres.connect().await;
+    let tenants = [Some("cafe"), Some("bar"), None];
+    let shapes = ["team_id in (select id from teams)", "team_id not in (select id from teams where kind = 'k')"];
+    let of = |tenant: Option<&str>, condition: &str| {
+        let own = tenant.map_or("tenant_id is null".to_owned(), |tenant| format!("tenant_id = '{tenant}'"));
+        let condition = match condition.strip_suffix(')').unwrap().split_once(" where ") {
+            Some((before, after)) => format!("{before} where {own} and {after})"),
+            None => format!("{} where {own})", condition.strip_suffix(')').unwrap()),
+        };
+        format!("select id, team_id, title from tasks where {condition}")
+    };
+    let mut clients = Vec::new();
+    for tenant in tenants {
+        for condition in shapes {
+            let client = ShapeClient::new(&streamer.url(""), &[("table", "tasks"), ("where", condition)]);
+            clients.push((tenant, condition, client.with_token(&token::of(tenant, "somebody"))));
+        }
+    }
+    for round in 0..4 {
+        let end = mark(&observer).await;
+        for (tenant, condition, client) in &mut clients {
+            client.catch_up(end).await;
+            assert_eq!(client.table(), select(&observer, &of(*tenant, condition)).await, "{tenant:?} {condition}");
+        }
+        postgres
+            .sql(&format!(
+                "update teams set tenant_id = 'bar' where id = {0}; update teams set kind = 'l' where id = {0} + 1; \
+                 update tasks set team_id = {0} where id = {0}; delete from teams where id = {0} + 2",
+                3 * round + 1
+            ))
+            .await;
+    }
+    let own = token::of(Some("cafe"), "somebody");
+    for (wrong, why) in [
+        ("team_id in (select id from teams where hidden = 'secret')", "unknown reference hidden"),
+        ("team_id in (select id from unpublished)", "is not published"),
+        ("team_id in (select id from nowhere)", "does not exist"),
+        ("team_id in (select oid from pg_catalog.pg_class)", "pg_class"),
+    ] {
+        let query = [("table", "tasks"), ("offset", "-1"), ("where", wrong)];
+        let answer = send(client().get(with_query(&streamer.url("/v1/shape"), &query)).bearer_auth(&own)).await;
+        assert_eq!(answer.status, 400, "{wrong}: {answer:?}");
+        assert!(answer.json()["errors"]["where"][0].as_str().unwrap().contains(why), "{answer:?}");
+    }
+}
+
+/// A condition is asked of no foreign row: its errors would tell what those have.
+#[tokio::test]
+async fn conditions_and_partitions_tell_nothing_of_other_tenants() {
+    let (postgres, streamer) = orders::start(&token::ARGUMENTS).await;
+    postgres
+        .sql(
+            "create table vaults (id int primary key, tenant_id char(5), pin text); \
+             select headwater.enable('vaults', tenant_column => 'tenant_id'); \
+             insert into vaults values (1, 'one', 'SECRET OF ONE'), (2, 'two', '7'); \
+             create table docs (id int, tenant_id text, secret text, primary key (id)) partition by range (id); \
+             create table docs_1 partition of docs for values from (0) to (1000); \
+             select headwater.enable('docs', tenant_column => 'tenant_id', exclude => array['secret'])",
+        )
+        .await;
+    active(&streamer.url("")).await;
+    let token = |tenant| token::of(Some(tenant), "somebody");
+    let url = streamer.url("/v1/shape");
+    let ask = async |tenant, query: &[(&str, &str)]| {
+        let query = [&[("table", "vaults")], query].concat();
+        send(client().get(with_query(&url, &query)).bearer_auth(token(tenant))).await
+    };
+    for condition in ["pin::int4 = 7", "pin like 'SECRET\\' or id = 2"] {
+        for query in
+            [&[("offset", "-1"), ("where", condition)][..], &[("offset", "now"), ("subset__where", condition)][..]]
+        {
+            if condition.starts_with("pin like") {
+                let answers = (ask("two", query).await, ask("three", query).await);
+                assert_eq!(
+                    (answers.0.status == 200, answers.0.body.contains("SECRET")),
+                    (answers.1.status == 200, false)
+                );
+                continue;
+            }
+            let answer = ask("two", query).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert!(answer.body.contains("\"7\"") && !answer.body.contains("SECRET"), "{answer:?}");
+            let answer = ask("one", query).await;
+            assert_eq!(answer.status, 400);
+            assert!(!answer.body.contains("SECRET"), "{answer:?}");
+        }
+    }
+    // `char(n)`: changes follow where the first rows were.
+    let mut two = ShapeClient::new(&streamer.url(""), &[("table", "vaults")]).with_token(&token("two"));
+    let observer = postgres.connect().await;
+    two.catch_up(mark(&observer).await).await;
+    postgres.sql("insert into vaults values (3, 'two', '8'), (4, 'one', '9')").await;
+    two.catch_up(mark(&observer).await).await;
+    assert_eq!(two.rows.len(), 2);
+    for offset in ["-1", "now"] {
+        let part =
+            send(client().get(with_query(&url, &[("table", "docs_1"), ("offset", offset)])).bearer_auth(token("two")))
+                .await;
+        assert_eq!(part.status, 400, "{part:?}");
+    }
 }

@@ -34,7 +34,7 @@ impl Snapshot {
     }
 
     /// The 64-bit id nearest to the snapshot's `xmax`: ids in use never lie further apart than half the 32-bit circle.
-    fn widen(&self, xid: u32) -> u64 {
+    pub fn widen(&self, xid: u32) -> u64 {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_possible_wrap,

@@ -2,15 +2,15 @@
 //! same definition, on every replica. Pure.
 
 use super::error::ShapeError;
-use super::filter::{self, Condition, Filter};
+use super::filter::{self, Catalog, Condition, Filter};
 use super::json;
 use super::name;
-use super::table::{Column, TableSchema, quote};
+use super::table::{Column, TableSchema, TenantRows};
 use crate::identity::Reach;
 use headwater_model::cursor::{Epoch, Lsn};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -56,6 +56,17 @@ pub struct Wanted {
     pub log: LogMode,
 }
 
+impl Wanted {
+    /// Schema and name of each table that subqueries of the condition read.
+    pub(super) fn inner_tables(&self) -> Result<BTreeSet<(String, String)>, ShapeError> {
+        let tables = self.filter.as_deref().filter(|text| !text.trim().is_empty()).map(filter::inner_tables);
+        tables
+            .transpose()
+            .map(Option::unwrap_or_default)
+            .map_err(|error| ShapeError::invalid("where", error.to_string()))
+    }
+}
+
 /// A shape.
 #[derive(Debug)]
 pub(super) struct Definition {
@@ -63,6 +74,10 @@ pub(super) struct Definition {
     pub(super) table: Arc<TableSchema>,
     /// The OIDs whose changes count, ascending.
     pub(super) members: Vec<u32>,
+    /// The tables that subqueries read, each once.
+    pub(super) inner: Vec<Arc<TableSchema>>,
+    /// `members`, and those of `inner`, ascending.
+    pub(super) watched: Vec<u32>,
     /// The columns that clients get, by their place in the table.
     pub(super) selected: Vec<usize>,
     /// The columns that make up a row's key: the primary key, or all.
@@ -85,20 +100,12 @@ pub(super) struct Definition {
     digest: String,
 }
 
-/// A tenant's rows: those whose column has this text; null for those without a tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TenantRows {
-    /// Place of the tenant column.
-    pub(super) column: usize,
-    /// The tenant.
-    pub(super) tenant: Option<Arc<str>>,
-}
-
 impl Definition {
-    /// Works out what is wanted of `table`, within `reach`.
+    /// Works out what is wanted of `table`, within `reach`; `inner` are the tables that subqueries name.
     pub(super) fn new(
         wanted: &Wanted,
         table: Arc<TableSchema>,
+        inner: &[Arc<TableSchema>],
         reach: &Reach,
         epoch: Epoch,
     ) -> Result<Self, ShapeError> {
@@ -124,20 +131,21 @@ impl Definition {
         refuse_generated(&table, &selected)?;
         let filter = match wanted.filter.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
             Some(text) => Some(
-                filter::parse(text, &wanted.params, &table)
+                filter::parse_with(text, &wanted.params, &table, &Tables { inner, reach })
                     .map_err(|error| ShapeError::invalid("where", error.to_string()))?,
             ),
             None => None,
         };
-        let tenant = match (reach, table.tenant_column.as_deref().and_then(|name| table.column(name))) {
-            (Reach::Tenant(tenant), Some(column)) => Some(TenantRows { column, tenant: tenant.clone() }),
-            _ => None,
-        };
-        let key = if has_primary_key { pk } else { all_by_name(&table) };
-        let mut members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();
-        members.sort_unstable();
+        let tenant = rows_of(reach, &table);
+        let key = table.row_key();
+        let members = table.member_oids();
+        let mut watched: Vec<u32> = inner.iter().flat_map(|table| table.member_oids()).chain(members.clone()).collect();
+        watched.sort_unstable();
+        watched.dedup();
         let mut definition = Self {
             members,
+            inner: inner.to_vec(),
+            watched,
             selected,
             key,
             has_primary_key,
@@ -155,24 +163,49 @@ impl Definition {
         Ok(definition)
     }
 
+    /// Whether a caller with this reach could have asked for it.
+    pub(super) fn is_within(&self, reach: &Reach) -> bool {
+        self.tenant == rows_of(reach, &self.table)
+    }
+
     fn describe(&self, epoch: Epoch) -> String {
         let table = &self.table;
         let names =
             |list: &[usize]| list.iter().map(|at| table.columns[*at].name.as_str()).collect::<Vec<_>>().join("\u{0}");
-        let columns: Vec<_> = (table.columns.iter())
-            .map(|column| json!([column.name, column.type_oid, column.type_name, column.type_mod, column.pk_index]))
-            .collect();
-        // Where rows are stored tells of TRUNCATE, and of an ALTER that rewrites them without a trace in the WAL.
-        let members: Vec<_> = table.members.iter().map(|member| json!([member.oid, member.storage])).collect();
+        let inner: Vec<_> = self.inner.iter().map(|table| describe_table(table)).collect();
         json!({
-            "epoch": epoch.to_string(), "oid": table.oid, "schema": table.schema, "table": table.name,
-            "members": members, "columns": columns, "selected": names(&self.selected),
+            "epoch": epoch.to_string(), "table": describe_table(table), "selected": names(&self.selected),
             "queryable": self.queryable.as_deref().map(names),
-            "where": self.filter.as_ref().map(Filter::to_sql),
-            "tenant": self.tenant.as_ref().map(|rows| json!([rows.column, rows.tenant.as_deref()])),
+            "where": self.filter.as_ref().map(Filter::to_sql), "inner": inner,
+            "tenant": self.tenant.as_ref().map(|rows| json!([rows.column(), rows.tenant()])),
             "replica": self.replica == Replica::Full, "changes_only": self.log == LogMode::ChangesOnly,
         })
         .to_string()
+    }
+
+    /// Whether the rows depend on those of other tables.
+    pub(super) fn has_subqueries(&self) -> bool {
+        !self.inner.is_empty()
+    }
+
+    /// Schema and name of each table that subqueries read.
+    pub(super) fn inner_names(&self) -> BTreeSet<(String, String)> {
+        self.inner.iter().map(|table| (table.schema.clone(), table.name.clone())).collect()
+    }
+
+    /// Whether subqueries read this table.
+    pub(super) fn is_inner(&self, oid: u32) -> bool {
+        self.inner.iter().any(|table| table.members.iter().any(|member| member.oid == oid))
+    }
+
+    /// Its table, and those of subqueries.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<TableSchema>> {
+        std::iter::once(&self.table).chain(&self.inner)
+    }
+
+    /// What tells this shape from others.
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// The handle of this shape as of a snapshot at `lsn`. Says all that another replica needs to check it.
@@ -189,27 +222,23 @@ impl Definition {
 
     /// Whether a row belongs to the shape; values by their columns' place in the table.
     pub(super) fn takes(&self, row: &[Option<&str>]) -> bool {
-        let own = |rows: &TenantRows| row.get(rows.column).copied().flatten() == rows.tenant.as_deref();
-        self.tenant.as_ref().is_none_or(own)
+        self.tenant.as_ref().is_none_or(|rows| rows.takes(row))
             && self.filter.as_ref().is_none_or(|filter| filter.matches(row) == Some(true))
     }
 
-    /// The condition for SQL: our own text, none of the client's.
+    /// For SQL, what stands behind FROM: our own text, none of the client's.
+    pub(super) fn from(&self) -> String {
+        self.table.from(self.tenant.as_ref())
+    }
+
+    /// For SQL, the condition for rows of [`Definition::from`].
     pub(super) fn condition(&self) -> String {
-        let mut sql = self.filter.as_ref().map_or_else(|| "true".to_owned(), |filter| format!("({})", filter.to_sql()));
-        if let Some(TenantRows { column, tenant }) = &self.tenant {
-            let name = quote(&self.table.columns[*column].name);
-            let _ = match tenant {
-                Some(tenant) => write!(sql, " and {name}::text = {}", literal(tenant)),
-                None => write!(sql, " and {name} is null"),
-            };
-        }
-        sql
+        self.filter.as_ref().map_or_else(|| "true".to_owned(), |filter| format!("({})", filter.to_sql()))
     }
 
     /// A column and the few texts that it can have in the shape's rows, by which the router finds the shape.
     pub(super) fn route(&self) -> Option<(usize, Vec<&str>)> {
-        let tenant = self.tenant.as_ref().and_then(|rows| Some((rows.column, vec![rows.tenant.as_deref()?])));
+        let tenant = self.tenant.as_ref().and_then(|rows| Some((rows.column(), vec![rows.text()?])));
         let filter = self.filter.as_ref().map_or(&[][..], |filter| filter.conditions());
         let conditions = filter.iter().filter_map(|condition| match condition {
             Condition::OneOf { column, values } if values.len() <= ROUTED_VALUES => {
@@ -236,10 +265,50 @@ impl Definition {
     }
 }
 
-/// A constant for SQL. Standard strings, whatever the session says: `E''` is the only form that means the same under
-/// both settings.
-pub(super) fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+/// Whose rows of a table are within reach; all, if none.
+fn rows_of(reach: &Reach, table: &TableSchema) -> Option<TenantRows> {
+    match (reach, table.tenant_column.as_deref().and_then(|name| table.column(name))) {
+        (Reach::Tenant(tenant), Some(column)) => Some(TenantRows::new(table, column, tenant.clone())),
+        _ => None,
+    }
+}
+
+/// The tables that subqueries may read, and whose rows of them.
+struct Tables<'a> {
+    inner: &'a [Arc<TableSchema>],
+    reach: &'a Reach,
+}
+
+impl Catalog for Tables<'_> {
+    fn table(&self, schema: &str, name: &str) -> Option<&Arc<TableSchema>> {
+        self.inner.iter().find(|table| table.schema == schema && table.name == name)
+    }
+
+    fn tenant(&self, table: &TableSchema) -> Option<TenantRows> {
+        rows_of(self.reach, table)
+    }
+}
+
+/// All of a table that its clients' copies depend on.
+pub(super) fn describe_table(table: &TableSchema) -> serde_json::Value {
+    let columns: Vec<_> = (table.columns.iter())
+        .map(|column| {
+            // By the last three, conditions may come out otherwise.
+            let text = format!("{:?} {:?}", column.collation, column.letters);
+            json!([
+                column.name,
+                column.type_oid,
+                column.type_name,
+                column.type_mod,
+                column.pk_index,
+                text,
+                column.enum_labels
+            ])
+        })
+        .collect();
+    // Where rows are stored tells of TRUNCATE, and of an ALTER that rewrites them without a trace in the WAL.
+    let members: Vec<_> = table.members.iter().map(|member| json!([member.oid, member.storage])).collect();
+    json!({ "oid": table.oid, "schema": table.schema, "name": table.name, "members": members, "columns": columns })
 }
 
 fn digest(identity: &str) -> String {
@@ -284,12 +353,6 @@ fn refuse_generated(table: &TableSchema, selected: &[usize]) -> Result<(), Shape
     let message =
         format!("The following columns are generated and cannot be included in the shape: {}", generated.join(", "));
     Err(ShapeError::invalid("columns", message))
-}
-
-fn all_by_name(table: &TableSchema) -> Vec<usize> {
-    let mut all: Vec<usize> = (0..table.columns.len()).filter(|at| !table.columns[*at].generated).collect();
-    all.sort_by(|a, b| table.columns[*a].name.cmp(&table.columns[*b].name));
-    all
 }
 
 /// Type modifiers as the types' own `typmodout` functions read them (`src/backend/utils/adt`).

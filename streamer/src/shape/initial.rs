@@ -5,10 +5,14 @@ use super::chunks::{Chunks, Room};
 use super::copy::Lines;
 use super::definition::LogMode;
 use super::error::ShapeError;
-use super::message::Framing;
+use super::inner::Inners;
+use super::inner::rows_at::Seen;
+use super::inner::selection::{Side, Told};
+use super::message::{Framing, Writer};
 use super::reader::Renderer;
 use super::table::{TableSchema, quote};
 use super::tables::Tables;
+use super::tale::{Reasons, Tale};
 use crate::database::Database;
 use crate::error::Error;
 use crate::log::{Log, Snapshot, Transaction};
@@ -16,7 +20,7 @@ use crate::seam::{self, UNSEEN_PAUSE};
 use bytes::Bytes;
 use deadpool_postgres::Transaction as Session;
 use futures_util::TryStreamExt;
-use headwater_model::cursor::Lsn;
+use headwater_model::cursor::{Epoch, Lsn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +37,9 @@ const ATTEMPTS: usize = 5;
 
 /// A table that somebody has locked, or a snapshot that needs that long for its first row, is no table for shapes.
 const FIRST_ROW_PATIENCE: Duration = Duration::from_secs(30);
+
+/// `FirstNormalTransactionId` (`src/include/access/transam.h`): a snapshot up to here has seen nobody's rows.
+pub(super) const FIRST_XID: u64 = 3;
 
 /// How far the reading is.
 #[derive(Clone, Debug)]
@@ -81,12 +88,18 @@ pub(super) struct Source {
     pub(super) tables: Arc<Tables>,
     pub(super) room: Arc<Room>,
     pub(super) permits: Semaphore,
+    pub(super) inners: Inners,
     pub(super) chunk_bytes: usize,
 }
 
 impl Initial {
-    /// Begins to read.
-    pub(super) fn begin(source: Arc<Source>, renderer: Arc<Renderer>) -> Arc<Self> {
+    /// Begins to read. `tale` is the log of a shape with subqueries.
+    pub(super) fn begin(
+        source: Arc<Source>,
+        renderer: Arc<Renderer>,
+        tale: Option<Arc<Tale>>,
+        epoch: Epoch,
+    ) -> Arc<Self> {
         let initial = Arc::new(Self {
             chunks: Chunks::new(Arc::clone(&source.room)),
             progress: watch::Sender::new(Progress::Starting),
@@ -94,7 +107,11 @@ impl Initial {
         });
         let own = Arc::clone(&initial);
         tokio::spawn(async move {
-            let last = match own.read(&source, &renderer).await {
+            let outcome = match tale {
+                Some(tale) => own.read_at(&source, &renderer, &tale, epoch).await,
+                None => own.read(&source, &renderer).await,
+            };
+            let last = match outcome {
                 Ok(chunks) => Progress::Done(chunks),
                 Err(error) => Progress::Failed(Arc::new(error)),
             };
@@ -181,6 +198,38 @@ impl Initial {
         Err(ShapeError::busy("Failed to create shape, please retry", 1))
     }
 
+    /// With subqueries: the rows as of the log's head, so that they and what subqueries have are of the same place.
+    async fn read_at(
+        &self,
+        source: &Source,
+        renderer: &Renderer,
+        tale: &Tale,
+        epoch: Epoch,
+    ) -> Result<usize, ShapeError> {
+        let place = source.log.tip().head;
+        let whole = renderer.definition.log == LogMode::Full;
+        if whole {
+            tale.selection.reach(source, epoch, place, place).await?;
+        }
+        let _ = self.joint.set(Joint { lsn: place, missed: Vec::new() }); // the only place
+        self.progress.send_replace(Progress::Reading(0));
+        let writer = renderer.writer(Framing::Array);
+        let mut reading =
+            Reading { initial: self, renderer, writer, chunk_bytes: source.chunk_bytes, full: false, chunks: 0 };
+        let end = if whole {
+            let seen = tale.selection.rows(source, epoch, place, &mut reading).await?;
+            let Seen { xmin, xmax, running } = seen;
+            snapshot_end(xmin, xmax, &running)
+        } else {
+            // Nobody has seen anything.
+            snapshot_end(FIRST_XID, FIRST_XID, &[])
+        };
+        let Reading { mut writer, chunks, .. } = reading;
+        writer.control(&end);
+        self.chunks.push(writer.finish().into()).await?;
+        Ok(chunks + 1)
+    }
+
     async fn rows(
         &self,
         session: &Session<'_>,
@@ -197,7 +246,7 @@ impl Initial {
             let sql = format!(
                 "copy (select {} from {} where {}) to stdout",
                 names.join(", "),
-                definition.table.quoted(),
+                definition.from(),
                 definition.condition()
             );
             let rows = session.copy_out(&sql).await.map_err(|error| condition_error(error.into()))?;
@@ -215,7 +264,7 @@ impl Initial {
                 };
                 first = false;
                 let Some(line) = next.map_err(|error| condition_error(error.into()))? else { break };
-                lines.read(&line, |row| writer.row(row));
+                lines.read(&line, |row| writer.row(row, ""));
                 if writer.len() >= chunk_bytes {
                     self.chunks.push(writer.take().into()).await?;
                     chunks += 1;
@@ -223,7 +272,7 @@ impl Initial {
                 }
             }
         }
-        writer.control(&snapshot_end(snapshot));
+        writer.control(&snapshot_end(snapshot.xmin(), snapshot.xmax(), snapshot.running()));
         self.chunks.push(writer.finish().into()).await?;
         Ok(chunks + 1)
     }
@@ -256,15 +305,26 @@ pub(super) fn readable_error(error: Error, table: &TableSchema) -> ShapeError {
     }
 }
 
-/// A condition that fails for a row (a division by zero, a value that is none of the type) is the client's affair.
+/// A condition that fails for a row (a division by zero, a value that is none of the type), or that Postgres does not take
+/// at all, is the client's affair. Postgres' own words may tell what a row has: they go into our log.
 pub(super) fn condition_error(error: Error) -> ShapeError {
-    match (error.state(), &error) {
-        (Some(state), Error::Query(query)) if state.starts_with("22") => {
-            let message = query.as_db_error().map_or_else(String::new, |error| error.message().to_owned());
-            ShapeError::invalid("where", message)
-        }
-        _ => error.into(),
-    }
+    let Some(what) = error.state().and_then(condition_fault) else { return error.into() };
+    tracing::debug!(%error, "a client's condition failed");
+    ShapeError::invalid("where", what)
+}
+
+/// By SQLSTATE ("Appendix A" in the Postgres manual).
+fn condition_fault(state: &str) -> Option<&'static str> {
+    Some(match state {
+        "22012" => "the condition fails for a row: division by zero",
+        "22003" | "22008" => "the condition fails for a row: a value is out of range",
+        "22P02" | "22007" | "22023" => "the condition fails for a row: a value is not of the type that it is cast to",
+        "22025" | "22019" => "the condition fails for a row: a pattern ends with its escape character",
+        state if state.starts_with("22") => "the condition fails for a row",
+        "42P22" | "42P21" => "the condition compares texts of different collations: say which with COLLATE",
+        state if state.starts_with("54") => "the condition is larger than Postgres takes",
+        _ => return None,
+    })
 }
 
 /// Whether a shape of `known` can begin with the rows of `now`: nothing that its clients see is different.
@@ -273,7 +333,10 @@ pub(super) fn is_same(now: &TableSchema, known: &TableSchema) -> bool {
         |table: &TableSchema| table.members.iter().map(|member| (member.oid, member.storage)).collect::<Vec<_>>();
     let columns = |table: &TableSchema| {
         (table.columns.iter())
-            .map(|column| (column.name.clone(), column.type_oid, column.type_mod, column.pk_index))
+            .map(|column| {
+                let text = (column.collation, column.letters, column.enum_labels.clone());
+                (column.name.clone(), column.type_oid, column.type_mod, column.pk_index, text)
+            })
             .collect::<Vec<_>>()
     };
     now.oid == known.oid
@@ -282,14 +345,40 @@ pub(super) fn is_same(now: &TableSchema, known: &TableSchema) -> bool {
         && (&now.excluded, &now.tenant_column) == (&known.excluded, &known.tenant_column)
 }
 
-fn snapshot_end(snapshot: &Snapshot) -> String {
-    let running: Vec<String> = snapshot.running().iter().map(|xid| format!("\"{xid}\"")).collect();
+/// A control message: these transactions are in the rows.
+pub(super) fn snapshot_end(xmin: u64, xmax: u64, running: &[u64]) -> String {
+    let running: Vec<String> = running.iter().map(|xid| format!("\"{xid}\"")).collect();
     format!(
-        "{{\"headers\":{{\"control\":\"snapshot-end\",\"xmin\":\"{}\",\"xmax\":\"{}\",\"xip_list\":[{}]}}}}",
-        snapshot.xmin(),
-        snapshot.xmax(),
+        "{{\"headers\":{{\"control\":\"snapshot-end\",\"xmin\":\"{xmin}\",\"xmax\":\"{xmax}\",\"xip_list\":[{}]}}}}",
         running.join(",")
     )
+}
+
+/// Writes rows into chunks.
+struct Reading<'a> {
+    initial: &'a Initial,
+    renderer: &'a Renderer,
+    writer: Writer<'a>,
+    chunk_bytes: usize,
+    full: bool,
+    chunks: usize,
+}
+
+impl Told for Reading<'_> {
+    fn told(&mut self, side: &Side<'_>) -> Result<(), ShapeError> {
+        self.writer.row(side.row, &Reasons::of(&self.renderer.definition, side).to_string());
+        self.full = self.writer.len() >= self.chunk_bytes;
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), ShapeError> {
+        if std::mem::take(&mut self.full) {
+            self.initial.chunks.push(self.writer.take().into()).await?;
+            self.chunks += 1;
+            self.initial.progress.send_replace(Progress::Reading(self.chunks));
+        }
+        Ok(())
+    }
 }
 
 /// The same failure for everybody who waits.

@@ -6,6 +6,7 @@ use super::initial::{Initial, Source};
 use super::message::Framing;
 use super::reader::{From, Hits, Messages, Part, Renderer};
 use super::router::Router;
+use super::tale::Tale;
 use crate::log::{Log, Transaction};
 use bytes::Bytes;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
@@ -34,6 +35,8 @@ const WORTHWHILE_WAL: u64 = 16 << 20;
 pub(super) struct Shape {
     pub(super) renderer: Arc<Renderer>,
     pub(super) epoch: Epoch,
+    /// The log of a shape with subqueries, while somebody asks for it.
+    tale: Mutex<Option<Arc<Tale>>>,
     state: Mutex<State>,
     shared: Mutex<Vec<Shared>>,
     hits: Mutex<Recorded>,
@@ -71,8 +74,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Recorded {
-    /// From here on they are complete.
-    from: Option<Lsn>,
+    /// Behind this place they are complete.
+    behind: Option<Offset>,
     commits: VecDeque<Lsn>,
 }
 
@@ -81,6 +84,7 @@ impl Shape {
         Self {
             renderer: Arc::new(Renderer::new(definition)),
             epoch,
+            tale: Mutex::default(),
             state: Mutex::default(),
             shared: Mutex::default(),
             hits: Mutex::default(),
@@ -104,7 +108,7 @@ impl Shape {
         {
             return Arc::clone(current);
         }
-        let new = Initial::begin(Arc::clone(source), Arc::clone(&self.renderer));
+        let new = Initial::begin(Arc::clone(source), Arc::clone(&self.renderer), self.tale(source), self.epoch);
         if let Some(old) = state.current.replace(Arc::clone(&new)).filter(|old| !old.has_failed()) {
             state.older.push_back(old);
             if state.older.len() > OLDER_SNAPSHOTS {
@@ -127,10 +131,10 @@ impl Shape {
         }
         let Some(joint) = initial.known_joint() else { return true };
         let place = Offset::just_before(joint.lsn);
-        if joint.lsn <= deleted || !log.holds_rows(self.epoch, &self.definition().members, place) {
+        if joint.lsn <= deleted || !log.holds_rows(self.epoch, &self.definition().watched, place) {
             return false;
         }
-        let untouched = log.last_change(&self.definition().members).is_none_or(|last| last.lsn < joint.lsn);
+        let untouched = log.last_change(&self.definition().watched).is_none_or(|last| last.lsn < joint.lsn);
         let behind = log.tip().head.0.saturating_sub(joint.lsn.0);
         let large = |bytes: u64| behind > (bytes * WORTHWHILE_FACTOR).max(WORTHWHILE_WAL);
         untouched || !initial.bytes().is_some_and(large)
@@ -139,7 +143,7 @@ impl Shape {
     /// The LSN of handles for those who want no rows; none if it has to be a new one, above the head.
     pub(super) fn mint(&self, log: &Log) -> Option<Lsn> {
         let mut state = self.state();
-        let members = &self.definition().members;
+        let members = &self.definition().watched;
         let deleted = state.deleted;
         let holds = |lsn: &Lsn| *lsn > deleted && log.holds_rows(self.epoch, members, Offset::just_before(*lsn));
         let current = state.current.as_ref().and_then(|current| current.known_joint()).map(|joint| joint.lsn);
@@ -183,6 +187,18 @@ impl Shape {
         if state.current.as_ref().is_some_and(|current| current.bytes().is_some()) {
             state.current = None;
         }
+    }
+
+    /// The log of a shape with subqueries.
+    pub(super) fn tale(&self, source: &Source) -> Option<Arc<Tale>> {
+        if !self.definition().has_subqueries() {
+            return None;
+        }
+        let mut tale = self.tale.lock().unwrap_or_else(PoisonError::into_inner);
+        if tale.is_none() {
+            *tale = Tale::of(self.definition(), source, self.epoch).map(Arc::new);
+        }
+        tale.clone()
     }
 
     /// What the log has behind `after`; shared by those who ask for the same at the same time.
@@ -252,8 +268,8 @@ impl Shape {
         // Before the hits: what lies before it has been recorded.
         let upto = router.position();
         let hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = hits.from?;
-        if after < Offset::just_before(from) || after >= Offset::just_before(upto) {
+        let behind = hits.behind?;
+        if after < behind || after >= Offset::just_before(upto) {
             return None;
         }
         let commits = hits.commits.iter().copied().filter(|commit| *commit >= after.lsn && *commit < upto).collect();
@@ -264,11 +280,12 @@ impl Shape {
     pub(super) fn begin_hits(&self, from: Lsn) {
         let mut hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
         hits.commits.clear();
-        hits.from = Some(from);
+        hits.behind = Some(Offset::just_before(from));
     }
 
     /// The router has stopped watching.
     pub(super) fn end_hits(&self) {
+        *self.tale.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.hits.lock().unwrap_or_else(PoisonError::into_inner) = Recorded::default();
     }
 
@@ -279,8 +296,8 @@ impl Shape {
             return false;
         }
         if hits.commits.len() == REMEMBERED_HITS {
-            // Complete behind the one that goes.
-            hits.from = hits.commits.pop_front().map(|oldest| Lsn(oldest.0 + 1));
+            // Complete behind the whole of the one that goes: somebody may have had a part of it.
+            hits.behind = hits.commits.pop_front().map(|oldest| Offset { lsn: oldest, op: u64::MAX });
         }
         hits.commits.push_back(commit);
         true

@@ -68,13 +68,14 @@ impl<'d> Writer<'d> {
         self.out.len()
     }
 
-    /// A row of a snapshot.
-    pub(super) fn row(&mut self, row: &Row<'_>) {
+    /// A row of a snapshot, with more headers.
+    pub(super) fn row(&mut self, row: &Row<'_>, more: &str) {
         self.begin();
         self.key(row);
         self.value(&self.definition.selected, row);
         self.out.extend_from_slice(b",\"headers\":{\"operation\":\"insert\",");
         self.out.extend_from_slice(&self.template.relation);
+        self.out.extend_from_slice(more.as_bytes());
         self.out.extend_from_slice(b"}}");
         self.end();
     }
@@ -137,6 +138,13 @@ impl<'d> Writer<'d> {
             self.other_key("key_change_to", new);
         }
         self.open = true;
+    }
+
+    /// More headers of the change that was written last: JSON members, each behind a comma.
+    pub(super) fn more_headers(&mut self, members: &str) {
+        if self.open {
+            self.out.extend_from_slice(members.as_bytes());
+        }
     }
 
     /// The transaction has nothing more for this shape.

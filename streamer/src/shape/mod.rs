@@ -10,6 +10,7 @@ mod definition;
 mod error;
 pub mod filter;
 mod initial;
+mod inner;
 mod json;
 mod live;
 mod mapping;
@@ -25,6 +26,7 @@ mod stream;
 mod subset;
 pub mod table;
 mod tables;
+mod tale;
 
 pub use definition::{LogMode, Replica, Wanted};
 pub use error::ShapeError;
@@ -103,7 +105,7 @@ struct Known {
     /// By identity.
     shapes: HashMap<Arc<str>, Arc<Shape>>,
     /// By what requests say, so that each need not be read anew.
-    wanted: HashMap<(Wanted, Reach), (Arc<TableSchema>, Arc<Shape>)>,
+    wanted: HashMap<(Wanted, Reach), Arc<Shape>>,
 }
 
 /// An answer with a part of a shape's log.
@@ -177,6 +179,7 @@ impl Shapes {
             tables: Arc::clone(&tables),
             room: Arc::new(Room::new(chunks::MEMORY_BYTES, settings.snapshot_bytes)),
             permits: Semaphore::new(CONCURRENT_SNAPSHOTS),
+            inners: inner::Inners::default(),
             chunk_bytes: settings.chunk_bytes,
         };
         Self {
@@ -300,7 +303,7 @@ impl Shapes {
                 let known = self.known();
                 let given = |shape: &&Arc<Shape>| {
                     let lsn = shape.definition().snapshot_of(handle);
-                    lsn.is_some_and(|lsn| shape.gave(lsn))
+                    lsn.is_some_and(|lsn| shape.gave(lsn)) && shape.definition().is_within(reach)
                 };
                 known.shapes.values().find(given).map(Arc::clone)
             }
@@ -337,18 +340,29 @@ impl Shapes {
         current: bool,
     ) -> Result<(Arc<Shape>, Arc<TableSchema>), ShapeError> {
         let (schema, name) = name::table(&wanted.table).map_err(|message| ShapeError::invalid("table", message))?;
-        let table =
-            if current { self.tables.current(&schema, &name).await } else { self.tables.recent(&schema, &name).await };
-        let table = table?;
+        let look = async |schema: &str, name: &str| {
+            if current { self.tables.current(schema, name).await } else { self.tables.recent(schema, name).await }
+        };
+        let table = look(&schema, &name).await?;
         let key = (wanted.clone(), reach.clone());
-        if let Some((known, shape)) = self.known().wanted.get(&key)
-            && Arc::ptr_eq(known, &table)
+        let known = self.known().wanted.get(&key).map(Arc::clone);
+        let names = match &known {
+            Some(shape) => shape.definition().inner_names(),
+            None => wanted.inner_tables()?,
+        };
+        let mut inner = Vec::with_capacity(names.len());
+        for (schema, name) in &names {
+            inner.push(look(schema, name).await.map_err(of_subquery)?);
+        }
+        if let Some(shape) = known
+            && Arc::ptr_eq(&shape.definition().table, &table)
+            && (shape.definition().inner.iter().zip(&inner)).all(|(known, now)| Arc::ptr_eq(known, now))
             && shape.epoch == epoch
             && !shape.is_stale()
         {
-            return Ok((Arc::clone(shape), table));
+            return Ok((shape, table));
         }
-        let definition = Definition::new(wanted, Arc::clone(&table), reach, epoch)?;
+        let definition = Definition::new(wanted, Arc::clone(&table), &inner, reach, epoch)?;
         let identity = Arc::clone(&definition.identity);
         let mut known = self.known();
         let shape = if let Some(shape) = known.shapes.get(&identity).filter(|shape| !shape.is_stale()) {
@@ -364,7 +378,7 @@ impl Shapes {
         if known.wanted.len() >= REMEMBERED_SHAPES {
             known.wanted.clear();
         }
-        known.wanted.insert(key, (Arc::clone(&table), Arc::clone(&shape)));
+        known.wanted.insert(key, Arc::clone(&shape));
         if self.source.room.is_tight() {
             known.shed(&shape);
         }
@@ -489,14 +503,20 @@ impl Shapes {
         }
     }
 
-    fn read(&self, standing: &Standing, after: Offset, framing: Framing) -> Option<Messages> {
+    async fn read(&self, standing: &Standing, after: Offset, framing: Framing) -> Result<Messages, ShapeError> {
+        let shape = &standing.shape;
+        let limit = self.settings.chunk_bytes;
+        if let Some(tale) = shape.tale(&self.source) {
+            return tale.read(&self.source, &shape.renderer, shape.epoch, after, limit, framing).await;
+        }
         let missed: &[Arc<Transaction>] = match &standing.initial {
             Some(initial) if after < Offset { op: 1, ..Offset::just_before(standing.lsn) } => {
                 initial.known_joint().map_or(&[], |joint| &joint.missed)
             }
             _ => &[],
         };
-        standing.shape.read(&self.log, &self.router, missed, after, self.settings.chunk_bytes, framing)
+        let messages = shape.read(&self.log, &self.router, missed, after, limit, framing);
+        messages.ok_or(ShapeError::Refetch(None))
     }
 
     async fn log_part(
@@ -519,9 +539,7 @@ impl Shapes {
             if shape.is_stale() || !shape.honours(standing.lsn) {
                 return Err(ShapeError::Refetch(None));
             }
-            let Some(messages) = self.read(&standing, after, Framing::Array) else {
-                return Err(ShapeError::Refetch(None));
-            };
+            let messages = self.read(&standing, after, Framing::Array).await?;
             if let Some(last) = messages.last {
                 return Ok(part(&standing, &messages, last, handle, schema, live));
             }
@@ -579,6 +597,17 @@ impl Shapes {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wrong with a table that a subquery names is wrong with the condition.
+fn of_subquery(error: ShapeError) -> ShapeError {
+    match error {
+        ShapeError::Invalid(mut errors) => {
+            let message = errors["table"][0].take();
+            ShapeError::invalid("where", message.as_str().unwrap_or("a subquery's table cannot be read"))
+        }
+        other => other,
     }
 }
 

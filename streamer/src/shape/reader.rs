@@ -2,17 +2,14 @@
 //! for the log that is read.
 
 use super::definition::Definition;
-use super::mapping::Mapping;
+use super::mapping::{Mapping, Mappings};
 use super::message::{Framing, Place, Row, Template, Writer};
 use crate::log::{Log, RowChange, RowKind, RowsRead, Table, Transaction};
 use headwater_model::cursor::{Epoch, Lsn, Offset};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Row changes looked at in one go, in bytes of the ring, before others get their turn.
 const BYTES_PER_READ: usize = 4 << 20;
-
-/// Descriptions of a table that a shape remembers: one per partition, and a few for tables that change.
-const MAPPINGS: usize = 64;
 
 /// What was read.
 #[derive(Debug)]
@@ -63,13 +60,13 @@ pub(super) struct From<'a> {
 pub(super) struct Renderer {
     pub(super) definition: Definition,
     pub(super) template: Template,
-    mappings: Mutex<Vec<(Arc<Table>, Arc<Mapping>)>>,
+    mappings: Mappings,
 }
 
 impl Renderer {
     pub(super) fn new(definition: Definition) -> Self {
         let template = Template::new(&definition);
-        Self { definition, template, mappings: Mutex::default() }
+        Self { definition, template, mappings: Mappings::default() }
     }
 
     pub(super) fn writer(&self, framing: Framing) -> Writer<'_> {
@@ -141,7 +138,7 @@ impl Renderer {
                 return Told::Broken;
             }
             if !mapping.as_ref().is_some_and(|(table, _)| Arc::ptr_eq(table, change.table)) {
-                let Some(found) = self.mapping(change.table) else { return Told::Broken };
+                let Some(found) = self.mappings.of(change.table, &self.definition.table) else { return Told::Broken };
                 mapping = Some((change.table, found));
             }
             let Some((_, places)) = &mapping else { continue };
@@ -199,19 +196,6 @@ impl Renderer {
             }
         }
         place.op
-    }
-
-    fn mapping(&self, table: &Arc<Table>) -> Option<Arc<Mapping>> {
-        let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = mappings.iter().find(|(known, _)| Arc::ptr_eq(known, table)) {
-            return Some(Arc::clone(known));
-        }
-        let mapping = Arc::new(Mapping::new(table, &self.definition)?);
-        if mappings.len() >= MAPPINGS {
-            mappings.remove(0);
-        }
-        mappings.push((Arc::clone(table), Arc::clone(&mapping)));
-        Some(mapping)
     }
 }
 

@@ -131,14 +131,18 @@ impl Router {
         let shapes = self.all();
         let mut seen: HashMap<(String, String), Vec<Arc<Shape>>> = HashMap::new();
         for shape in shapes {
-            let table = &shape.definition().table;
-            seen.entry((table.schema.clone(), table.name.clone())).or_default().push(shape);
+            for table in shape.definition().tables() {
+                seen.entry((table.schema.clone(), table.name.clone())).or_default().push(Arc::clone(&shape));
+            }
         }
         for ((schema, name), shapes) in seen {
             match tables.look(&schema, &name).await {
                 Ok(now) => {
-                    let changed =
-                        |shape: &&Arc<Shape>| now.as_ref().is_none_or(|now| !is_same(now, &shape.definition().table));
+                    let changed = |shape: &&Arc<Shape>| {
+                        let mut known = shape.definition().tables();
+                        let known = known.find(|table| table.schema == schema && table.name == name);
+                        known.is_some_and(|known| now.as_ref().is_none_or(|now| !is_same(now, known)))
+                    };
                     for shape in shapes.iter().filter(changed) {
                         tracing::debug!(table = name, "a shape's table has changed; its clients start anew");
                         shape.end();

@@ -36,10 +36,12 @@ impl Routes {
     pub(super) fn add(&mut self, shape: &Arc<Shape>) {
         let definition = shape.definition();
         let route = definition.route();
-        for member in &definition.members {
+        for member in &definition.watched {
             let routes = self.tables.entry(*member).or_default();
+            // A subquery may read the shape's own table, with another condition.
+            let route = route.as_ref().filter(|_| !definition.is_inner(*member));
             routes.all.insert(id(shape), Arc::clone(shape));
-            let Some((column, values)) = &route else {
+            let Some((column, values)) = route else {
                 routes.unindexed.insert(id(shape), Arc::clone(shape));
                 continue;
             };
@@ -53,11 +55,12 @@ impl Routes {
     pub(super) fn remove(&mut self, shape: &Arc<Shape>) {
         let definition = shape.definition();
         let route = definition.route();
-        for member in &definition.members {
+        for member in &definition.watched {
             let Some(routes) = self.tables.get_mut(member) else { continue };
+            let route = route.as_ref().filter(|_| !definition.is_inner(*member));
             routes.all.remove(&id(shape));
             routes.unindexed.remove(&id(shape));
-            if let Some((column, values)) = &route {
+            if let Some((column, values)) = route {
                 let name = &definition.table.columns[*column].name;
                 if let Some(column) = routes.columns.get_mut(name) {
                     for value in values {

@@ -50,7 +50,7 @@ impl Stream {
             if self.shapes.shutdown.is_cancelled() || shape.is_stale() || !shape.honours(self.standing.lsn) {
                 return None;
             }
-            let messages = self.shapes.read(&self.standing, self.after, Framing::Sse)?;
+            let messages = self.shapes.read(&self.standing, self.after, Framing::Sse).await.ok()?;
             self.after = messages.next;
             let told = messages.last.is_some();
             if told || !messages.complete || !self.greeted {

@@ -155,11 +155,7 @@ impl Subset {
         begin(&session, &definition.table).await?;
         let read = definition.read();
         let names: Vec<String> = read.iter().map(|at| quote(&definition.table.columns[*at].name)).collect();
-        let sql = format!(
-            "copy (select {} from {} where {condition}) to stdout",
-            names.join(", "),
-            definition.table.quoted()
-        );
+        let sql = format!("copy (select {} from {} where {condition}) to stdout", names.join(", "), definition.from());
         let client_error = |error: tokio_postgres::Error| match condition_error(error.into()) {
             ShapeError::Invalid(errors) => ShapeError::Invalid(serde_json::json!({ "subset": errors })),
             other => other,

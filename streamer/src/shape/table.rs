@@ -4,6 +4,7 @@
 //! was retyped; a table that was made anew or rewritten; partitions that came or went) makes them differ.
 
 use crate::error::Error;
+use std::sync::Arc;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 
@@ -166,15 +167,107 @@ impl TableSchema {
         key.into_iter().map(|(_, at)| at).collect()
     }
 
+    /// The columns that make up a row's key: the primary key, else all of them by name.
+    pub fn row_key(&self) -> Vec<usize> {
+        let key = self.primary_key();
+        if !key.is_empty() {
+            return key;
+        }
+        let mut all: Vec<usize> = (0..self.columns.len()).filter(|at| !self.columns[*at].generated).collect();
+        all.sort_by(|a, b| self.columns[*a].name.cmp(&self.columns[*b].name));
+        all
+    }
+
+    /// The OIDs whose changes are this table's, ascending.
+    pub fn member_oids(&self) -> Vec<u32> {
+        let mut oids: Vec<u32> = self.members.iter().map(|member| member.oid).collect();
+        oids.sort_unstable();
+        oids
+    }
+
     /// The place of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// For SQL, behind FROM: the table, or a tenant's rows of it. What else is asked of them is asked of no others, not even
+    /// of those that it would leave out: an error tells of its row (`offset` keeps conditions apart).
+    pub fn from(&self, whose: Option<&TenantRows>) -> String {
+        match whose {
+            None => self.quoted(),
+            Some(rows) => {
+                // By name: our role may not read excluded ones.
+                let columns: Vec<String> = self.columns.iter().map(|column| quote(&column.name)).collect();
+                let (columns, name) = (columns.join(", "), quote(&self.name));
+                format!("(select {columns} from {} where {} offset 0) as {name}", self.quoted(), rows.to_sql(self))
+            }
+        }
     }
 
     /// `"schema"."table"` for SQL.
     pub fn quoted(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
+}
+
+/// A tenant's rows: those whose column has this text; null for those without a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRows {
+    /// Place of the tenant column.
+    column: usize,
+    tenant: Option<Arc<str>>,
+    /// `char(n)`: blanks at the end do not count.
+    padded: bool,
+}
+
+impl TenantRows {
+    /// The rows of a tenant, by the table's column.
+    pub fn new(table: &TableSchema, column: usize, tenant: Option<Arc<str>>) -> Self {
+        let padded = table.columns[column].base.name == "bpchar";
+        Self {
+            column,
+            tenant: tenant.map(|text| if padded { text.trim_end_matches(' ').into() } else { text }),
+            padded,
+        }
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// Place of the tenant column.
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// Whether a row is among them; values by their columns' place in the table.
+    pub fn takes(&self, row: &[Option<&str>]) -> bool {
+        let value = row.get(self.column).copied().flatten();
+        let value = if self.padded { value.map(|text| text.trim_end_matches(' ')) } else { value };
+        value == self.tenant.as_deref()
+    }
+
+    /// The text that all of them have in the column.
+    pub fn text(&self) -> Option<&str> {
+        self.tenant.as_deref().filter(|_| !self.padded)
+    }
+
+    /// The condition for SQL.
+    pub fn to_sql(&self, table: &TableSchema) -> String {
+        let name = quote(&table.columns[self.column].name);
+        match &self.tenant {
+            // Byte by byte, as in the log, whatever the column's collation takes for equal.
+            Some(tenant) => format!("{name}::pg_catalog.text collate pg_catalog.\"C\" = {}", literal(tenant)),
+            None => format!("{name} is null"),
+        }
+    }
+}
+
+/// A constant for SQL. Standard strings, whatever the session says: `E''` is the only form that means the same under
+/// both settings.
+pub fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// An identifier for SQL.
@@ -189,7 +282,8 @@ pub struct Found {
     pub table: TableSchema,
     /// Whether the publication has its changes.
     pub published: bool,
-    /// Ordinary or partitioned, and logged: anything else cannot be a shape.
+    /// Ordinary or partitioned, and logged: anything else cannot be a shape. Nor can a part of an enabled table, whose
+    /// tenants and excluded columns are the whole's.
     pub servable: bool,
 }
 
@@ -242,9 +336,11 @@ const DATABASE: &str = "select d.datlocprovider::text, d.datcollate::text, d.dat
        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', '') \
      from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
 
-/// What `headwater.enable` says of a table. `$1` its OID.
-const ENTITY: &str =
-    "select e.excluded, e.tenant_column from headwater.entity e where e.relation = $1::oid::regclass and e.enabled";
+/// What `headwater.enable` says of a table, and whether it says it of one that this is a partition of. `$1` its OID. A
+/// disabled entity's tenants and excluded columns stay what they were.
+const ENTITY: &str = "select e.excluded, e.tenant_column, e.relation::oid <> $1::oid from headwater.entity e \
+     where e.relation::oid = $1::oid or e.relation::oid in (select a.relid from pg_catalog.pg_partition_ancestors($1::oid::regclass) a) \
+     order by e.enabled desc limit 1";
 
 /// Reads a table; none if there is no such one. `registry`: whether the extension is there, whose registry knows
 /// excluded columns and tenants.
@@ -259,14 +355,14 @@ pub async fn load(
     let statement = client.prepare_typed(TABLE, &types).await?;
     let Some(row) = client.query_opt(&statement, &[&schema, &name, &publication]).await? else { return Ok(None) };
     let oid: u32 = row.try_get(0)?;
-    let (excluded, tenant_column) = if registry {
+    let (excluded, tenant_column, part): (_, _, bool) = if registry {
         let statement = client.prepare_typed(ENTITY, &[Type::OID]).await?;
         match client.query_opt(&statement, &[&oid]).await? {
-            Some(entity) => (entity.try_get::<_, Vec<String>>(0)?, entity.try_get(1)?),
-            None => (Vec::new(), None),
+            Some(entity) => (entity.try_get::<_, Vec<String>>(0)?, entity.try_get(1)?, entity.try_get(2)?),
+            None => (Vec::new(), None, false),
         }
     } else {
-        (Vec::new(), None)
+        (Vec::new(), None, false)
     };
     let statement = client.prepare_typed(COLUMNS, &[Type::OID, Type::TEXT]).await?;
     let columns = client.query(&statement, &[&oid, &publication]).await?;
@@ -290,7 +386,7 @@ pub async fn load(
         default_collation: database.collation(),
         default_letters: database.letters(),
     };
-    Ok(Some(Found { table, published: row.try_get(2)?, servable: row.try_get(1)? }))
+    Ok(Some(Found { table, published: row.try_get(2)?, servable: row.try_get::<_, bool>(1)? && !part }))
 }
 
 /// From four columns, the first at `at`.

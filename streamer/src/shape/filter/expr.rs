@@ -1,7 +1,7 @@
 //! An expression whose every part has a type: what the evaluator computes and what the SQL says.
 
 use super::types::Type;
-use super::value::Maybe;
+use super::value::{Maybe, Value};
 use crate::shape::table::Letters;
 
 /// A part and its type.
@@ -159,6 +159,20 @@ impl Expr {
             Kind::Const(value) => Some(value),
             _ => None,
         }
+    }
+
+    /// The same with every subquery that stands under AND, OR and NOT replaced by what makes the whole true rather than
+    /// false.
+    pub(super) fn with_atoms_possible(&self, negated: bool) -> Self {
+        let all = |of: &[Self]| of.iter().map(|one| one.with_atoms_possible(negated)).collect();
+        let kind = match &self.kind {
+            Kind::Atom(_) => Kind::Const(Some(Value::Bool(!negated))),
+            Kind::And(of) => Kind::And(all(of)),
+            Kind::Or(of) => Kind::Or(all(of)),
+            Kind::Not(of) => Kind::Not(Box::new(of.with_atoms_possible(!negated))),
+            _ => return self.clone(),
+        };
+        Self { kind, ty: self.ty.clone() }
     }
 
     /// Every direct part.

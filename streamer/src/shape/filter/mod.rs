@@ -39,7 +39,7 @@ pub use conditions::Condition;
 pub use dnf::{Dnf, Position, Slot};
 pub use error::WhereError;
 pub use order_by::{OrderBy, parse_order_by};
-pub use subquery::{Catalog, Members, Subquery, ValueSet};
+pub use subquery::{Catalog, Members, Subquery};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,8 +177,12 @@ impl Filter {
 
     /// The same where subqueries have these members.
     pub fn matches_with(&self, row: &[Option<&str>], members: &dyn Members) -> Option<bool> {
-        let atoms = self.atoms(row, members);
-        eval::truth(&self.expr, &eval::Row { cells: row, atoms: &atoms }).unwrap_or(None)
+        self.matches_atoms(row, &self.atoms(row, members))
+    }
+
+    /// The same, by the answers of [`Filter::atoms`].
+    pub fn matches_atoms(&self, row: &[Option<&str>], atoms: &[Option<bool>]) -> Option<bool> {
+        eval::truth(&self.expr, &eval::Row { cells: row, atoms }).unwrap_or(None)
     }
 
     /// Whether each subquery has the row's value.
@@ -204,6 +208,29 @@ impl Filter {
     /// A boolean SQL expression over the table's columns. The same filter gives the same SQL.
     pub fn to_sql(&self) -> &str {
         &self.sql
+    }
+
+    /// The same with an SQL text of one's own for each subquery's `columns IN (…)`; `table` is the filter's.
+    pub fn to_sql_with(&self, table: &TableSchema, atoms: &[String]) -> String {
+        render::sql_with(&self.expr, table, atoms)
+    }
+
+    /// What holds for every row that matches, whatever the subqueries have.
+    pub fn to_sql_without_subqueries(&self, table: &TableSchema) -> String {
+        render::sql(&self.expr.with_atoms_possible(false), table, &[])
+    }
+
+    /// The columns that it looks at.
+    pub fn columns(&self) -> BTreeSet<usize> {
+        let mut found: BTreeSet<usize> = self.subqueries.iter().flat_map(|subquery| subquery.columns.clone()).collect();
+        let mut left = vec![&self.expr];
+        while let Some(expr) = left.pop() {
+            if let expr::Kind::Column(at) = expr.kind {
+                found.insert(at);
+            }
+            left.extend(expr.parts());
+        }
+        found
     }
 
     /// What every row that matches has; all of them hold. Empty if nothing can be said.

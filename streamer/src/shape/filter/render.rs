@@ -12,7 +12,18 @@ use crate::shape::table::{TableSchema, quote};
 
 /// The expression, with these subqueries.
 pub(super) fn sql(expr: &Expr, table: &TableSchema, subqueries: &[Subquery]) -> String {
-    let mut writer = Writer { out: String::new(), table, subqueries };
+    let left = |subquery: &Subquery| -> Vec<String> {
+        subquery.columns.iter().map(|at| quote(&table.columns[*at].name)).collect()
+    };
+    let atoms: Vec<String> = (subqueries.iter())
+        .map(|subquery| format!("(({}) IN ({}))", left(subquery).join(", "), subquery.to_sql()))
+        .collect();
+    sql_with(expr, table, &atoms)
+}
+
+/// The expression, with these texts where subqueries stand.
+pub(super) fn sql_with(expr: &Expr, table: &TableSchema, atoms: &[String]) -> String {
+    let mut writer = Writer { out: String::new(), table, atoms };
     writer.expr(expr);
     writer.out
 }
@@ -20,7 +31,7 @@ pub(super) fn sql(expr: &Expr, table: &TableSchema, subqueries: &[Subquery]) -> 
 struct Writer<'a> {
     out: String,
     table: &'a TableSchema,
-    subqueries: &'a [Subquery],
+    atoms: &'a [String],
 }
 
 /// A string for SQL, safe whatever `standard_conforming_strings` is.
@@ -84,10 +95,8 @@ impl Writer<'_> {
                 }
             }
             Kind::Atom(index) => {
-                if let Some(subquery) = self.subqueries.get(*index) {
-                    let left: Vec<String> =
-                        subquery.columns.iter().map(|at| quote(&self.table.columns[*at].name)).collect();
-                    let _ = write!(self.out, "(({}) IN ({}))", left.join(", "), subquery.to_sql());
+                if let Some(atom) = self.atoms.get(*index) {
+                    self.push(atom);
                 }
             }
             Kind::And(all) | Kind::Or(all) => {

@@ -1,20 +1,24 @@
 //! `columns IN (SELECT columns FROM table WHERE …)`: what the subquery is, and what a set of values says of a row.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::analyze::{Analyzer, Typed};
 use super::conditions::has_one_text;
 use super::error::WhereError;
 use super::expr::{Expr, Kind};
+use super::render::literal;
 use super::syntax::{Node, Select};
 use super::types::Type;
 use super::{Filter, MAX_SUBQUERIES};
-use crate::shape::table::{Collation, TableSchema, quote};
+use crate::shape::table::{Collation, Column, TableSchema, TenantRows, quote};
 
 /// Where subqueries find their tables.
 pub trait Catalog {
     /// A table, if there is such a one and clients may know it.
-    fn table(&self, schema: &str, name: &str) -> Option<&TableSchema>;
+    fn table(&self, schema: &str, name: &str) -> Option<&Arc<TableSchema>>;
+
+    /// Whose rows of it are read; all, if none.
+    fn tenant(&self, table: &TableSchema) -> Option<TenantRows>;
 }
 
 /// A subquery of a filter.
@@ -23,11 +27,13 @@ pub struct Subquery {
     /// The columns on the left, of the table around it.
     pub columns: Vec<usize>,
     /// The table that it reads.
-    pub table: TableSchema,
+    pub table: Arc<TableSchema>,
     /// The columns that it gives, of its table.
     pub selected: Vec<usize>,
     /// Which rows it reads; all, if none. May have subqueries of its own.
     pub filter: Option<Filter>,
+    /// Whose rows it reads, by the caller's token; all, if none.
+    pub tenant: Option<TenantRows>,
     sql: String,
 }
 
@@ -36,6 +42,47 @@ impl Subquery {
     pub fn to_sql(&self) -> &str {
         &self.sql
     }
+
+    /// Whether the columns on the left, of table `outer`, have one of these values: SQL that does not read the
+    /// subquery's table.
+    pub fn among<'v>(&self, outer: &TableSchema, values: impl Iterator<Item = &'v [Option<String>]>) -> String {
+        let mut arrays = vec![String::new(); self.columns.len()];
+        for value in values {
+            for (array, part) in arrays.iter_mut().zip(value) {
+                if !array.is_empty() {
+                    array.push(',');
+                }
+                push_element(part.as_deref(), array);
+            }
+        }
+        let columns: Vec<&Column> = self.columns.iter().map(|at| &outer.columns[*at]).collect();
+        let left: Vec<String> =
+            columns.iter().map(|column| format!("({}::{})", quote(&column.name), sql_type(column))).collect();
+        let right: Vec<String> = (columns.iter().zip(&arrays))
+            .map(|(column, array)| {
+                format!("pg_catalog.unnest({}::{}[])", literal(&format!("{{{array}}}")), sql_type(column))
+            })
+            .collect();
+        format!("(({}) IN (SELECT * FROM ROWS FROM ({})))", left.join(", "), right.join(", "))
+    }
+}
+
+/// Types of users' have no name that is safe to write; their texts tell them apart.
+fn sql_type(column: &Column) -> String {
+    Type::of_column(column).sql().unwrap_or_else(|| "pg_catalog.text".to_owned())
+}
+
+/// An element of an array's text ("Array Input and Output Syntax" in the Postgres manual).
+fn push_element(part: Option<&str>, array: &mut String) {
+    let Some(text) = part else { return array.push_str("NULL") };
+    array.push('"');
+    for letter in text.chars() {
+        if matches!(letter, '"' | '\\') {
+            array.push('\\');
+        }
+        array.push(letter);
+    }
+    array.push('"');
 }
 
 /// The atom that an IN stands for.
@@ -91,7 +138,8 @@ pub(super) fn atom(analyzer: &mut Analyzer<'_>, at: usize, left: &[Node], select
         Some(node) => Some(inner(analyzer, table, node)?),
     };
     let names: Vec<String> = selected.iter().map(|at| quote(&table.columns[*at].name)).collect();
-    let mut sql = format!("SELECT {} FROM {}", names.join(", "), table.quoted());
+    let tenant = catalog.tenant(table);
+    let mut sql = format!("SELECT {} FROM {}", names.join(", "), table.from(tenant.as_ref()));
     if let Some(filter) = &filter {
         sql.push_str(" WHERE ");
         sql.push_str(filter.to_sql());
@@ -102,7 +150,7 @@ pub(super) fn atom(analyzer: &mut Analyzer<'_>, at: usize, left: &[Node], select
         if place >= MAX_SUBQUERIES {
             return Err(WhereError::whole(format!("there are more than {MAX_SUBQUERIES} subqueries")));
         }
-        analyzer.subqueries.push(Subquery { columns, table: table.clone(), selected, filter, sql });
+        analyzer.subqueries.push(Subquery { columns, table: Arc::clone(table), selected, filter, tenant, sql });
     }
     Ok(Expr::bool(Kind::Atom(place)))
 }
@@ -129,52 +177,4 @@ fn inner(analyzer: &mut Analyzer<'_>, table: &TableSchema, node: &Node) -> Resul
 pub trait Members {
     /// Whether the subquery at this place of the filter's has the value: none where IN would be null.
     fn contains(&self, subquery: usize, value: &[Option<&str>]) -> Option<bool>;
-}
-
-/// The values that a subquery gives, each as often as rows give it. Values are texts as the WAL has them.
-#[derive(Clone, Debug, Default)]
-pub struct ValueSet {
-    rows: HashMap<Vec<Option<String>>, usize>,
-    /// How many different values have a null.
-    with_null: usize,
-}
-
-impl ValueSet {
-    /// A row gives this value; whether it was not there before.
-    pub fn insert(&mut self, value: Vec<Option<String>>) -> bool {
-        let null = value.contains(&None);
-        let count = self.rows.entry(value).or_default();
-        *count += 1;
-        let new = *count == 1;
-        self.with_null += usize::from(new && null);
-        new
-    }
-
-    /// A row gives this value no longer; whether it is gone.
-    pub fn remove(&mut self, value: &[Option<String>]) -> bool {
-        let Some(count) = self.rows.get_mut(value) else { return false };
-        *count -= 1;
-        let gone = *count == 0;
-        if gone {
-            self.rows.remove(value);
-            self.with_null -= usize::from(value.contains(&None));
-        }
-        gone
-    }
-
-    /// `value IN (…)`, three-valued: null beside anything may be equal.
-    pub fn contains(&self, value: &[Option<&str>]) -> Option<bool> {
-        let owned: Vec<Option<String>> = value.iter().map(|part| part.map(str::to_owned)).collect();
-        let null = value.contains(&None);
-        if !null && self.rows.contains_key(&owned) {
-            return Some(true);
-        }
-        if !null && self.with_null == 0 {
-            return Some(false);
-        }
-        let maybe = |row: &Vec<Option<String>>| {
-            row.iter().zip(&owned).all(|(theirs, ours)| theirs.is_none() || ours.is_none() || theirs == ours)
-        };
-        if self.rows.keys().any(maybe) { None } else { Some(false) }
-    }
 }

@@ -1,0 +1,418 @@
+//! Which rows of a table: those for which a filter holds, whatever its subqueries have at the time. From transaction to
+//! transaction it tells which rows are in or out, for their own change or for a change of a subquery's values.
+
+use super::Inner;
+use super::rows_at::{Relation, Sink, rows_at};
+use super::values::{Value, Values};
+use crate::log::{RowKind, Transaction};
+use crate::shape::error::ShapeError;
+use crate::shape::filter::{Filter, Members, Subquery};
+use crate::shape::initial::Source;
+use crate::shape::message::Row;
+use crate::shape::table::{TenantRows, quote};
+use headwater_model::cursor::{Epoch, Lsn};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+
+/// Rows that may come or go with values of subqueries are held in memory for as long as a batch of transactions is told;
+/// with more than this, clients are better off to start anew.
+const MOVING_BYTES: usize = 64 << 20;
+
+/// A table, and which of its rows.
+#[derive(Debug)]
+pub(in crate::shape) struct Selection {
+    pub(in crate::shape) relation: Relation,
+    pub(in crate::shape) filter: Option<Filter>,
+    pub(in crate::shape) tenant: Option<TenantRows>,
+    /// What its subqueries have, in the filter's order.
+    inners: Vec<Arc<Inner>>,
+    /// The OIDs of all tables that it depends on, ascending.
+    pub(in crate::shape) watched: Vec<u32>,
+    /// The columns of rows that are passed on.
+    pub(in crate::shape) read: Vec<usize>,
+}
+
+/// A row on one side of a transaction.
+#[derive(Debug)]
+pub(in crate::shape) struct Side<'a> {
+    pub(in crate::shape) row: &'a Row<'a>,
+    /// Whether each subquery has its value.
+    pub(in crate::shape) atoms: Vec<Option<bool>>,
+    /// Whether it is in.
+    pub(in crate::shape) is_in: bool,
+}
+
+/// What a transaction does to a row.
+#[derive(Debug)]
+pub(in crate::shape) enum Step<'a> {
+    /// The row was changed.
+    Changed { op: u64, before: Option<Side<'a>>, after: Option<Side<'a>> },
+    /// The row is what it was, but the values of subqueries are not.
+    Moved { before: Side<'a>, after: Side<'a> },
+}
+
+/// What subqueries have; nobody changes it meanwhile.
+pub(in crate::shape) struct Sets<'s> {
+    locked: Vec<RwLockReadGuard<'s, Option<Values>>>,
+    /// For each subquery of a filter, which of `locked` has its values.
+    places: Vec<usize>,
+}
+
+/// What they have at a place.
+struct At<'s> {
+    sets: &'s Sets<'s>,
+    place: Lsn,
+}
+
+impl Members for At<'_> {
+    fn contains(&self, subquery: usize, value: &[Option<&str>]) -> Option<bool> {
+        self.sets.contains(subquery, value, self.place)
+    }
+}
+
+impl Sets<'_> {
+    pub(in crate::shape) fn contains(&self, subquery: usize, value: &[Option<&str>], place: Lsn) -> Option<bool> {
+        self.of(subquery)?.contains(value, place)
+    }
+
+    fn of(&self, subquery: usize) -> Option<&Values> {
+        self.locked.get(*self.places.get(subquery)?)?.as_ref()
+    }
+
+    /// The values of a subquery for which it may answer otherwise behind the transaction with this commit.
+    pub(in crate::shape) fn changed(&self, filter: &Filter, subquery: usize, commit: Lsn) -> Changed {
+        let mut changed = Changed::default();
+        changed.add(filter, subquery, self.of(subquery), commit, Lsn(commit.0 + 1));
+        changed
+    }
+}
+
+/// For which values a subquery may answer otherwise.
+#[derive(Debug, Default)]
+pub(in crate::shape) struct Changed {
+    pub(in crate::shape) values: HashSet<Value>,
+    /// For all: NOT IN beside a null is never true.
+    everything: bool,
+    /// For all values with a null, which may be equal to what came or went.
+    with_null: bool,
+}
+
+impl Changed {
+    fn add(&mut self, filter: &Filter, subquery: usize, values: Option<&Values>, from: Lsn, to: Lsn) {
+        let negated = filter.dnf().is_some_and(|dnf| dnf.positions_of(subquery).any(|(_, negated)| negated));
+        for change in values.into_iter().flat_map(|values| values.changes(from, to)) {
+            let width = change.values.first().map_or(0, |(value, _)| value.len());
+            self.everything |= negated && change.has_null();
+            self.values.extend(change.values.iter().map(|(value, _)| value.clone()));
+            // NULL NOT IN () is true; beside a value it is not, nor is (1, NULL) beside (1, 2).
+            self.with_null |= negated && (change.emptiness || width > 1);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.values.is_empty() && !self.everything && !self.with_null
+    }
+
+    fn concerns(&self, subquery: &Subquery, row: &[Option<&str>]) -> bool {
+        let value = || -> Value { subquery.columns.iter().map(|at| row[*at].map(str::to_owned)).collect() };
+        self.everything
+            || (self.with_null && subquery.columns.iter().any(|at| row[*at].is_none()))
+            || (!self.values.is_empty() && self.values.contains(&value()))
+    }
+
+    /// Rows that it may concern.
+    fn to_sql(&self, subquery: &Subquery, relation: &Relation) -> Option<String> {
+        if self.everything {
+            return Some("true".to_owned());
+        }
+        let mut parts = Vec::new();
+        let mut whole = self.values.iter().filter(|value| !value.contains(&None)).map(Vec::as_slice).peekable();
+        if whole.peek().is_some() {
+            parts.push(subquery.among(&relation.table, whole));
+        }
+        if self.with_null {
+            let columns = subquery.columns.iter().map(|at| &relation.table.columns[*at].name);
+            parts.extend(columns.map(|name| format!("{} is null", quote(name))));
+        }
+        (!parts.is_empty()).then(|| parts.join(" or "))
+    }
+}
+
+/// Rows that may come or go in a batch of transactions, as they are at the place that was told last.
+#[derive(Debug, Default)]
+pub(in crate::shape) struct Moving {
+    changed: Vec<Changed>,
+    rows: BTreeMap<Value, Value>,
+    bytes: usize,
+}
+
+impl Moving {
+    fn is_idle(&self) -> bool {
+        self.changed.iter().all(Changed::is_empty)
+    }
+
+    fn keep(&mut self, key: Value, row: Value) -> Result<(), ShapeError> {
+        self.bytes += row.iter().flatten().map(String::len).sum::<usize>() + size_of::<Option<String>>() * row.len();
+        if self.bytes > MOVING_BYTES {
+            tracing::warn!("more rows than fit into memory come or go with a subquery's values; clients start anew");
+            return Err(ShapeError::Refetch(None));
+        }
+        self.rows.insert(key, row);
+        Ok(())
+    }
+}
+
+/// Keeps rows.
+struct Keep<'a> {
+    relation: &'a Relation,
+    moving: &'a mut Moving,
+}
+
+impl Sink for Keep<'_> {
+    fn row(&mut self, row: &Row<'_>) -> Result<(), ShapeError> {
+        self.moving.keep(owned(&self.relation.key_of(row)), owned(row))
+    }
+
+    async fn settle(&mut self) -> Result<(), ShapeError> {
+        Ok(())
+    }
+}
+
+pub(in crate::shape) fn owned(row: &[Option<&str>]) -> Value {
+    row.iter().map(|cell| cell.map(str::to_owned)).collect()
+}
+
+fn borrowed(row: &[Option<String>]) -> Vec<Option<&str>> {
+    row.iter().map(Option::as_deref).collect()
+}
+
+impl Selection {
+    /// `read`: the columns that whoever asks wants besides those that are needed anyway.
+    pub(in crate::shape) fn new(
+        relation: Relation,
+        filter: Option<Filter>,
+        tenant: Option<TenantRows>,
+        inners: Vec<Arc<Inner>>,
+        read: &[usize],
+    ) -> Self {
+        let mut watched: Vec<u32> =
+            inners.iter().flat_map(|inner| inner.watched().to_vec()).chain(relation.members.clone()).collect();
+        watched.sort_unstable();
+        watched.dedup();
+        let mut read: Vec<usize> = (read.iter().copied())
+            .chain(relation.key.iter().copied())
+            .chain(filter.iter().flat_map(Filter::columns))
+            .chain(tenant.iter().map(TenantRows::column))
+            .filter(|at| !relation.table.columns[*at].generated)
+            .collect();
+        read.sort_unstable();
+        read.dedup();
+        Self { relation, filter, tenant, inners, watched, read }
+    }
+
+    /// Has what subqueries have ready between two places.
+    pub(in crate::shape) async fn reach(
+        &self,
+        source: &Source,
+        epoch: Epoch,
+        from: Lsn,
+        to: Lsn,
+    ) -> Result<(), ShapeError> {
+        for inner in &self.inners {
+            inner.reach(source, epoch, from, to).await?;
+        }
+        Ok(())
+    }
+
+    /// What subqueries have between two places that were reached.
+    pub(in crate::shape) fn sets(&self, from: Lsn, to: Lsn) -> Result<Sets<'_>, ShapeError> {
+        // In one order everywhere, and each once: a writer that waits holds up readers that come after it.
+        let mut order: Vec<&Arc<Inner>> = self.inners.iter().collect();
+        order.sort_unstable_by_key(|inner| Arc::as_ptr(inner));
+        order.dedup_by_key(|inner| Arc::as_ptr(inner));
+        let places = self.inners.iter().map(|inner| order.partition_point(|one| Arc::as_ptr(one) < Arc::as_ptr(inner)));
+        let places: Vec<usize> = places.collect();
+        let locked: Vec<_> =
+            order.into_iter().map(|inner| inner.values().read().unwrap_or_else(PoisonError::into_inner)).collect();
+        let covers = |values: &Values| values.from() <= from && values.upto() >= to;
+        if locked.iter().all(|values| values.as_ref().is_some_and(covers)) {
+            Ok(Sets { locked, places })
+        } else {
+            // Somebody else needed an earlier place meanwhile, or memory ran out.
+            Err(ShapeError::busy("Failed to create shape, please retry", 1))
+        }
+    }
+
+    fn side<'a>(&self, row: &'a Row<'a>, sets: &Sets<'_>, place: Lsn) -> Side<'a> {
+        let Some(filter) = &self.filter else {
+            return Side { row, atoms: Vec::new(), is_in: self.is_own(row) };
+        };
+        let atoms = filter.atoms(row, &At { sets, place });
+        let is_in = self.is_own(row) && filter.matches_atoms(row, &atoms) == Some(true);
+        Side { row, atoms, is_in }
+    }
+
+    fn is_own(&self, row: &Row<'_>) -> bool {
+        self.tenant.as_ref().is_none_or(|rows| rows.takes(row))
+    }
+
+    fn subqueries(&self) -> impl Iterator<Item = &Subquery> {
+        self.filter.iter().flat_map(Filter::subqueries)
+    }
+
+    /// The rows at a place that was reached.
+    pub(in crate::shape) async fn rows(
+        &self,
+        source: &Source,
+        epoch: Epoch,
+        place: Lsn,
+        sink: &mut impl Told,
+    ) -> Result<super::rows_at::Seen, ShapeError> {
+        let table = &self.relation.table;
+        let condition = match &self.filter {
+            None => "true".to_owned(),
+            Some(filter) => {
+                let sets = self.sets(place, place)?;
+                let atoms: Vec<String> = (filter.subqueries().iter().enumerate())
+                    .map(|(at, subquery)| {
+                        let values = sets.of(at).into_iter().flat_map(|values| values.at(place));
+                        subquery.among(table, values.map(Vec::as_slice))
+                    })
+                    .collect();
+                filter.to_sql_with(table, &atoms)
+            }
+        };
+        let whose = self.tenant.as_ref();
+        let takes = |row: &Row<'_>| self.sets(place, place).is_ok_and(|sets| self.side(row, &sets, place).is_in);
+        let mut judge = Judge { selection: self, place, sink };
+        rows_at(source, epoch, &self.relation, (&self.read, whose, &condition), place, takes, &mut judge).await
+    }
+
+    /// The rows that may come or go between two places that were reached, because values of subqueries do.
+    pub(in crate::shape) async fn moving(
+        &self,
+        source: &Source,
+        epoch: Epoch,
+        from: Lsn,
+        to: Lsn,
+    ) -> Result<Moving, ShapeError> {
+        let mut moving = Moving::default();
+        let Some(filter) = self.filter.as_ref().filter(|_| !self.inners.is_empty()) else { return Ok(moving) };
+        {
+            let sets = self.sets(from, to)?;
+            for at in 0..self.inners.len() {
+                let mut changed = Changed::default();
+                changed.add(filter, at, sets.of(at), from, to);
+                moving.changed.push(changed);
+            }
+        }
+        let parts: Vec<String> = (self.subqueries().zip(&moving.changed))
+            .filter_map(|(subquery, changed)| changed.to_sql(subquery, &self.relation))
+            .collect();
+        if parts.is_empty() {
+            return Ok(moving);
+        }
+        let possible = filter.to_sql_without_subqueries(&self.relation.table);
+        let condition = format!("({}) and ({possible})", parts.join(" or "));
+        let changed = std::mem::take(&mut moving.changed);
+        let concerned = |row: &Row<'_>| self.is_own(row) && self.concerns(&changed, row);
+        let whose = self.tenant.as_ref();
+        let mut keep = Keep { relation: &self.relation, moving: &mut moving };
+        rows_at(source, epoch, &self.relation, (&self.read, whose, &condition), from, concerned, &mut keep).await?;
+        moving.changed = changed;
+        Ok(moving)
+    }
+
+    fn concerns(&self, changed: &[Changed], row: &Row<'_>) -> bool {
+        self.subqueries().zip(changed).any(|(subquery, changed)| changed.concerns(subquery, row))
+    }
+
+    /// Tells a transaction step by step. `moving` is of a batch that it is part of, and of the place before it.
+    pub(in crate::shape) fn tell(
+        &self,
+        transaction: &Transaction,
+        moving: &mut Moving,
+        mut take: impl FnMut(Step<'_>),
+    ) -> Result<(), ShapeError> {
+        let (before, after) = (transaction.commit, Lsn(transaction.commit.0 + 1));
+        let sets = self.sets(before, after)?;
+        let changed: Vec<Changed> = match &self.filter {
+            Some(filter) => (0..self.inners.len()).map(|at| sets.changed(filter, at, before)).collect(),
+            None => Vec::new(),
+        };
+        let still = changed.iter().all(Changed::is_empty);
+        // Rows that the transaction has changed already: they are judged by what subqueries have behind it.
+        let mut touched: HashSet<Value> = HashSet::new();
+        let (mut old_row, mut new_row) = (Vec::new(), Vec::new());
+        for change in transaction.rows.after(None) {
+            if self.relation.members.binary_search(&change.table.oid).is_err() {
+                continue;
+            }
+            let mapping = self.relation.mappings.of(change.table, &self.relation.table);
+            let (Some(mapping), false) = (mapping, matches!(change.kind, RowKind::Truncate | RowKind::Untold)) else {
+                return Err(ShapeError::Refetch(None));
+            };
+            let (mut old, mut new) = (None, None);
+            if let Some(tuple) = change.old {
+                mapping.read(&tuple, &mut old_row);
+                let key = owned(&self.relation.key_of(&old_row));
+                let place = if still || touched.contains(&key) { after } else { before };
+                old = Some(self.side(&old_row, &sets, place));
+                moving.rows.remove(&key);
+                if !still {
+                    touched.insert(key);
+                }
+            }
+            if let Some(tuple) = change.new {
+                mapping.read(&tuple, &mut new_row);
+                new = Some(self.side(&new_row, &sets, after));
+                if !moving.is_idle() {
+                    let key = owned(&self.relation.key_of(&new_row));
+                    if self.concerns(&moving.changed, &new_row) {
+                        moving.keep(key.clone(), owned(&new_row))?;
+                    }
+                    touched.insert(key);
+                }
+            }
+            take(Step::Changed { op: change.op, before: old, after: new });
+        }
+        if still {
+            return Ok(());
+        }
+        for (key, row) in &moving.rows {
+            let row = borrowed(row);
+            if touched.contains(key) || !self.concerns(&changed, &row) {
+                continue;
+            }
+            let step = Step::Moved { before: self.side(&row, &sets, before), after: self.side(&row, &sets, after) };
+            take(step);
+        }
+        Ok(())
+    }
+}
+
+/// Takes rows that were judged.
+pub(in crate::shape) trait Told: Send {
+    /// One row.
+    fn told(&mut self, side: &Side<'_>) -> Result<(), ShapeError>;
+
+    /// Called between rows, where it may wait.
+    fn settle(&mut self) -> impl Future<Output = Result<(), ShapeError>> + Send;
+}
+
+struct Judge<'a, T> {
+    selection: &'a Selection,
+    place: Lsn,
+    sink: &'a mut T,
+}
+
+impl<T: Told> Sink for Judge<'_, T> {
+    fn row(&mut self, row: &Row<'_>) -> Result<(), ShapeError> {
+        let sets = self.selection.sets(self.place, self.place)?;
+        self.sink.told(&self.selection.side(row, &sets, self.place))
+    }
+
+    fn settle(&mut self) -> impl Future<Output = Result<(), ShapeError>> + Send {
+        self.sink.settle()
+    }
+}

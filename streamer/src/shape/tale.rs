@@ -1,0 +1,435 @@
+//! The log of a shape with subqueries: worked out once for all its readers, and again for whoever comes from further back.
+//!
+//! A transaction is told in this order: its own changes of rows; `delete` for each row that leaves with values of
+//! subqueries, and `move-out` with these values; `move-in` with values that came, and `insert` for each row that comes with
+//! them. (The client of ElectricSQL leaves `move-out` to whoever uses it,
+//! and its `Shape` does nothing about it: with the deletes every client has the same rows.) All of it follows from the WAL
+//! alone, so every replica tells the same under the same offsets.
+
+use super::definition::Definition;
+use super::error::ShapeError;
+use super::filter::{Dnf, Filter, Slot};
+use super::initial::{FIRST_XID, Source, snapshot_end};
+use super::inner::rows_at::{Relation, part_since};
+use super::inner::selection::{Selection, Sets, Side, Step, owned};
+use super::inner::values::Value;
+use super::message::{Framing, Place, Row, Writer};
+use super::reader::{Messages, Renderer};
+use crate::log::Transaction;
+use headwater_model::cursor::{Epoch, Lsn, Offset};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Messages of a shape that are kept for readers that come later: a burst. Who wants older ones has them worked out again.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// The ops of what follows from subqueries begin here: no transaction has so many changes of its own, and JavaScript's
+/// numbers go further.
+const MOVED_OPS: u64 = 1 << 40;
+
+/// The log of one shape.
+#[derive(Debug)]
+pub(super) struct Tale {
+    pub(super) selection: Selection,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Everything from behind here is in `kept`, up to `upto`; none if nothing is known.
+    from: Option<Offset>,
+    upto: Lsn,
+    kept: VecDeque<Kept>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    offset: Offset,
+    /// JSON.
+    message: Vec<u8>,
+}
+
+impl Tale {
+    /// None for a shape without subqueries.
+    pub(super) fn of(definition: &Definition, source: &Source, epoch: Epoch) -> Option<Self> {
+        let filter = definition.filter.as_ref().filter(|filter| !filter.subqueries().is_empty())?;
+        let inners = source.inners.of(filter, epoch);
+        let relation = Relation::new(Arc::clone(&definition.table));
+        let (filter, tenant) = (Some(filter.clone()), definition.tenant.clone());
+        let selection = Selection::new(relation, filter, tenant, inners, &definition.selected);
+        Some(Self { selection, state: tokio::sync::Mutex::default() })
+    }
+
+    /// What there is behind a place, up to about `limit` bytes.
+    pub(super) async fn read(
+        &self,
+        source: &Source,
+        renderer: &Renderer,
+        epoch: Epoch,
+        after: Offset,
+        limit: usize,
+        framing: Framing,
+    ) -> Result<Messages, ShapeError> {
+        let mut state = self.state.lock().await;
+        let goes_on = |upto: Lsn| source.log.holds_rows(epoch, &self.selection.watched, Offset::just_before(upto));
+        if state.from.is_none_or(|from| after < from) || !goes_on(state.upto) {
+            *state = State { from: Some(after), upto: place(after), ..State::default() };
+        }
+        loop {
+            let head = source.log.tip().head;
+            let messages = state.messages(after, limit, framing, head);
+            if messages.complete || messages.body.len() >= limit {
+                state.forget(messages.last.unwrap_or(after));
+                return Ok(messages);
+            }
+            if let Err(error) = self.advance(source, renderer, epoch, head, &mut state).await {
+                *state = State::default();
+                return Err(error);
+            }
+        }
+    }
+
+    async fn advance(
+        &self,
+        source: &Source,
+        renderer: &Renderer,
+        epoch: Epoch,
+        head: Lsn,
+        state: &mut State,
+    ) -> Result<(), ShapeError> {
+        let from = state.upto;
+        self.selection.reach(source, epoch, from, head).await?;
+        let (transactions, next) = part_since(&source.log, epoch, &self.selection.watched, from, head)?;
+        let mut moving = self.selection.moving(source, epoch, from, next).await?;
+        let mut told = Vec::new();
+        for transaction in &transactions {
+            let mut teller = Teller::new(renderer, transaction);
+            self.selection.tell(transaction, &mut moving, |step| teller.take(step))?;
+            let sets = self.selection.sets(transaction.commit, Lsn(transaction.commit.0 + 1))?;
+            teller.finish(&sets, &mut told);
+        }
+        state.bytes += told.iter().map(|kept| kept.message.len()).sum::<usize>();
+        state.kept.extend(told);
+        state.upto = next;
+        Ok(())
+    }
+}
+
+/// Where to begin for what lies behind an offset: a transaction's messages have the ops 1, 2 and so on, but the last one is
+/// where nothing of it is left, as `<lsn>_0` is everywhere.
+fn place(after: Offset) -> Lsn {
+    if after.op == 0 { Lsn(after.lsn.0 + 1) } else { after.lsn }
+}
+
+impl State {
+    fn messages(&self, after: Offset, limit: usize, framing: Framing, head: Lsn) -> Messages {
+        let mut messages = Messages { next: after, head, complete: self.upto >= head, ..Messages::default() };
+        let body = &mut messages.body;
+        for kept in self.kept.iter().skip(self.kept.partition_point(|kept| kept.offset <= after)) {
+            if body.len() >= limit {
+                messages.complete = false;
+                break;
+            }
+            match framing {
+                Framing::Array if body.is_empty() => {}
+                Framing::Array => body.extend_from_slice(b",\n"),
+                Framing::Sse => body.extend_from_slice(b"data: "),
+            }
+            body.extend_from_slice(&kept.message);
+            if framing == Framing::Sse {
+                body.extend_from_slice(b"\n\n");
+            }
+            messages.last = Some(kept.offset);
+        }
+        messages.next = messages.last.unwrap_or(after);
+        if messages.complete {
+            messages.next = messages.next.max(Offset::just_before(self.upto));
+        }
+        messages
+    }
+
+    /// What everybody has had goes when it takes too much room.
+    fn forget(&mut self, upto: Offset) {
+        while self.bytes > KEPT_BYTES
+            && let Some(oldest) = self.kept.pop_front_if(|kept| kept.offset <= upto)
+        {
+            self.bytes -= oldest.message.len();
+            self.from = Some(oldest.offset);
+        }
+    }
+}
+
+/// Tells one transaction.
+struct Teller<'a> {
+    renderer: &'a Renderer,
+    transaction: &'a Transaction,
+    told: Vec<Message<'a>>,
+    /// Rows that left, and that came; with the headers of each.
+    left: Vec<(Value, String)>,
+    came: Vec<(Value, String)>,
+    patterns: Patterns,
+    op: u64,
+}
+
+/// Positions, and what values are called in tags there.
+#[derive(Default)]
+struct Patterns {
+    /// The condition held, and does not any more.
+    gone: BTreeSet<(usize, String)>,
+    /// It holds, and did not.
+    come: BTreeSet<(usize, String)>,
+}
+
+enum Message<'a> {
+    /// Still open: the last one of the transaction says so.
+    Change(Writer<'a>),
+    Whole(String),
+}
+
+impl<'a> Teller<'a> {
+    fn new(renderer: &'a Renderer, transaction: &'a Transaction) -> Self {
+        let (left, came, patterns) = (Vec::new(), Vec::new(), Patterns::default());
+        Self { renderer, transaction, told: Vec::new(), left, came, patterns, op: MOVED_OPS }
+    }
+
+    fn place(&self, op: u64) -> Place {
+        Place { lsn: self.transaction.commit, xid: self.transaction.xid, op }
+    }
+
+    fn take(&mut self, step: Step<'_>) {
+        let definition = &self.renderer.definition;
+        let reasons = |side: &Side<'_>| Reasons::of(definition, side);
+        match step {
+            Step::Moved { before, after } => {
+                // More may change than the values that came or went: NOT IN is not true beside a null.
+                self.patterns.add_row(definition, &before, &after);
+                match (before.is_in, after.is_in) {
+                    (true, false) => self.left.push((owned(before.row), reasons(&after).to_string())),
+                    (false, true) => self.came.push((owned(after.row), reasons(&after).to_string())),
+                    _ => {}
+                }
+            }
+            Step::Changed { op, before, after } => {
+                match (before.filter(|side| side.is_in), after.filter(|side| side.is_in)) {
+                    (None, None) => {}
+                    (None, Some(new)) => {
+                        self.change(
+                            op,
+                            |writer, place| writer.insert(place, new.row, None),
+                            &reasons(&new).to_string(),
+                        );
+                    }
+                    (Some(old), None) => {
+                        self.change(
+                            op,
+                            |writer, place| writer.delete(place, old.row, None),
+                            &reasons(&old).to_string(),
+                        );
+                    }
+                    (Some(old), Some(new)) => self.update(op, &old, &new),
+                }
+            }
+        }
+    }
+
+    fn update(&mut self, op: u64, old: &Side<'_>, new: &Side<'_>) {
+        let definition = &self.renderer.definition;
+        let (was, is) = (Reasons::of(definition, old), Reasons::of(definition, new));
+        if definition.key.iter().any(|at| old.row[*at] != new.row[*at]) {
+            self.change(op, |writer, place| writer.delete(place, old.row, Some(new.row)), &was.to_string());
+            self.change(op + 1, |writer, place| writer.insert(place, new.row, Some(old.row)), &is.to_string());
+        } else if was != is || definition.selected.iter().any(|at| old.row[*at] != new.row[*at]) {
+            let headers = format!("{}{is}", is.removed_since(&was));
+            self.change(op, |writer, place| writer.update(place, old.row, new.row), &headers);
+        }
+    }
+
+    fn change(&mut self, op: u64, write: impl FnOnce(&mut Writer<'a>, Place), headers: &str) {
+        let mut writer = self.renderer.writer(Framing::Array);
+        write(&mut writer, self.place(op));
+        writer.more_headers(headers);
+        self.told.push(Message::Change(writer));
+    }
+
+    fn moved(&mut self, row: &[Option<String>], write: impl FnOnce(&mut Writer<'a>, Place, &Row<'_>), headers: &str) {
+        let row: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
+        self.op += 1;
+        self.change(self.op, |writer, place| write(writer, place, &row), headers);
+    }
+
+    fn whole(&mut self, message: String) {
+        self.told.push(Message::Whole(message));
+    }
+
+    /// `sets` are what subqueries have before the transaction and behind it.
+    fn finish(mut self, sets: &Sets<'_>, told: &mut Vec<Kept>) {
+        for (row, headers) in std::mem::take(&mut self.left) {
+            self.moved(&row, |writer, place, row| writer.delete(place, row, None), &headers);
+        }
+        let mut patterns = std::mem::take(&mut self.patterns);
+        patterns.add_values(&self.renderer.definition, sets, self.transaction.commit);
+        if !patterns.gone.is_empty() {
+            self.whole(event("move-out", &patterns.gone, self.transaction.xid));
+        }
+        if !patterns.come.is_empty() {
+            self.whole(event("move-in", &patterns.come, self.transaction.xid));
+        }
+        let came = std::mem::take(&mut self.came);
+        for (row, headers) in &came {
+            let headers = format!(",\"is_move_in\":true{headers}");
+            self.moved(row, |writer, place, row| writer.insert(place, row, None), &headers);
+        }
+        if !came.is_empty() {
+            // The rows are as of this transaction, not as of any snapshot: what is seen is what the log has told.
+            self.whole(snapshot_end(FIRST_XID, FIRST_XID, &[]));
+        }
+        let last = self.told.iter().rposition(|message| matches!(message, Message::Change(_)));
+        let (count, commit) = (self.told.len(), self.transaction.commit);
+        for (at, message) in self.told.into_iter().enumerate() {
+            let message = match message {
+                Message::Whole(text) => text.into_bytes(),
+                Message::Change(mut writer) => {
+                    if Some(at) == last {
+                        writer.end_transaction();
+                    }
+                    writer.finish()
+                }
+            };
+            let offset = if at + 1 == count {
+                Offset { lsn: Lsn(commit.0 + 1), op: 0 }
+            } else {
+                Offset { lsn: commit, op: at as u64 + 1 }
+            };
+            told.push(Kept { offset, message });
+        }
+    }
+}
+
+impl Patterns {
+    fn add(&mut self, was: bool, is: bool, pattern: impl FnOnce() -> (usize, String)) {
+        match (was, is) {
+            (true, false) => self.gone.insert(pattern()),
+            (false, true) => self.come.insert(pattern()),
+            _ => false,
+        };
+    }
+
+    /// A row that is what it was, but for what subqueries have.
+    fn add_row(&mut self, definition: &Definition, before: &Side<'_>, after: &Side<'_>) {
+        let Some((filter, dnf)) = normal(definition) else { return };
+        for (subquery, (was, is)) in
+            before.atoms.iter().zip(&after.atoms).enumerate().filter(|(_, (was, is))| was != is)
+        {
+            let columns = &filter.subqueries()[subquery].columns;
+            for (position, negated) in dnf.positions_of(subquery) {
+                self.add(*was == Some(!negated), *is == Some(!negated), || {
+                    let value: Value = columns.iter().map(|at| before.row[*at].map(str::to_owned)).collect();
+                    (position, hash(definition, position, &value))
+                });
+            }
+        }
+    }
+
+    /// What came or went, whether any row has it or not.
+    fn add_values(&mut self, definition: &Definition, sets: &Sets<'_>, commit: Lsn) {
+        let Some((filter, dnf)) = normal(definition) else { return };
+        for subquery in 0..filter.subqueries().len() {
+            for value in sets.changed(filter, subquery, commit).values {
+                let cells: Vec<Option<&str>> = value.iter().map(Option::as_deref).collect();
+                let was = sets.contains(subquery, &cells, commit);
+                let is = sets.contains(subquery, &cells, Lsn(commit.0 + 1));
+                for (position, negated) in dnf.positions_of(subquery) {
+                    let pattern = || (position, hash(definition, position, &value));
+                    self.add(was == Some(!negated), is == Some(!negated), pattern);
+                }
+            }
+        }
+    }
+}
+
+fn normal(definition: &Definition) -> Option<(&Filter, &Dnf)> {
+    let filter = definition.filter.as_ref()?;
+    Some((filter, filter.dnf()?))
+}
+
+fn event(name: &str, patterns: &BTreeSet<(usize, String)>, xid: u32) -> String {
+    let patterns: Vec<String> =
+        patterns.iter().map(|(position, value)| format!("{{\"pos\":{position},\"value\":\"{value}\"}}")).collect();
+    format!("{{\"headers\":{{\"event\":\"{name}\",\"patterns\":[{}],\"txids\":[{xid}]}}}}", patterns.join(","))
+}
+
+/// What a value is called in tags of this shape; the same on every replica.
+fn hash(definition: &Definition, position: usize, value: &[Option<String>]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(definition.digest());
+    digest.update(position.to_be_bytes());
+    for part in value {
+        match part {
+            None => digest.update([0]),
+            Some(text) => {
+                digest.update([1]);
+                digest.update(text.len().to_be_bytes());
+                digest.update(text);
+            }
+        }
+    }
+    let mut text = String::new();
+    for byte in &digest.finalize()[..16] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Why a row is in the shape: headers of its messages.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reasons {
+    tags: Vec<String>,
+    conditions: Vec<bool>,
+}
+
+impl Reasons {
+    /// Of a row of a shape with subqueries.
+    pub(super) fn of(definition: &Definition, side: &Side<'_>) -> Self {
+        let none = || Self { tags: Vec::new(), conditions: Vec::new() };
+        let found = |filter: &Filter, dnf: &Dnf| Self {
+            tags: dnf.tags(filter, side.row).iter().map(|tag| join(definition, tag)).collect(),
+            conditions: dnf.active(side.row, &side.atoms),
+        };
+        normal(definition).map_or_else(none, |(filter, dnf)| found(filter, dnf))
+    }
+
+    /// The header for tags that it does not have any more.
+    fn removed_since(&self, old: &Self) -> String {
+        let removed: Vec<&String> = old.tags.iter().filter(|tag| !self.tags.contains(tag)).collect();
+        if removed.is_empty() { String::new() } else { format!(",\"removed_tags\":{}", list(&removed)) }
+    }
+}
+
+/// Members of a JSON object, each behind a comma.
+impl std::fmt::Display for Reasons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let conditions: Vec<String> = self.conditions.iter().map(bool::to_string).collect();
+        let tags: Vec<&String> = self.tags.iter().collect();
+        write!(f, ",\"tags\":{},\"active_conditions\":[{}]", list(&tags), conditions.join(","))
+    }
+}
+
+/// Tags are made of what needs no escapes.
+fn list(tags: &[&String]) -> String {
+    let quoted: Vec<String> = tags.iter().map(|tag| format!("\"{tag}\"")).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+fn join(definition: &Definition, tag: &[Slot]) -> String {
+    let slots: Vec<String> = (tag.iter().enumerate())
+        .map(|(position, slot)| match slot {
+            Slot::Absent => String::new(),
+            Slot::Plain => "1".to_owned(),
+            Slot::Value(value) => hash(definition, position, value),
+        })
+        .collect();
+    slots.join("/")
+}
