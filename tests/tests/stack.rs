@@ -113,6 +113,16 @@ fn up_brings_everything_back_with_nothing_lost() {
 
     stack.succeed("up");
     assert_eq!((postgres, streamer), (stack.pid("postgres"), stack.pid("streamer")), "make up twice changes nothing");
+    // The console is on, and its secret lies beside the other passwords.
+    let url = format!("{}/console/api/dead-letters", stack.variable("HEADWATER_URL"));
+    let secret = format!("authorization: Bearer {}", stack.read("console.password"));
+    let output = Command::new("curl").args(["-fsS", &url, "-H", &secret]).output().unwrap();
+    let letters: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&letters["letters"], &letters["writes"]),
+        (&serde_json::json!([]), &serde_json::json!(true)),
+        "{letters}"
+    );
 
     signal(streamer, "KILL");
     stack.psql("insert into orders (tenant_id, table_number) values ('cafe', 2)");
