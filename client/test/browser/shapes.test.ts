@@ -101,3 +101,33 @@ it('changes come once each, in order, with their transaction', { timeout: 60_000
   expect(errors).toEqual([]);
   end();
 });
+
+it('rows come and go with the values of subqueries, for a Shape that knows nothing of them', { timeout: 60_000 }, async () => {
+  table('leaves');
+  place.sql(
+    `create table branches (id int primary key, alive bool); grant select on branches to headwater_streamer; select headwater.publish('branches');
+     insert into branches select n, n % 2 = 0 from generate_series(1, 10) n; alter table leaves add branch_id int; update leaves set branch_id = id % 12`,
+  );
+  const where = 'branch_id in (select id from branches where alive) or id = 1';
+  for (const options of [{}, { liveSse: true }]) {
+    const { shape, errors, end } = follow('leaves', { params: { table: 'leaves', where }, ...options });
+    await shape.rows;
+    const expected = (): string => place.sql(`select coalesce(string_agg(id || ' ' || title, ',' order by id), '') from leaves where ${where}`).trim();
+    const same = (what: string): Promise<void> => until(what, () => shown(shape) === expected());
+    await same('the first rows');
+    for (let round = 1; round <= 6; round += 1) {
+      place.sql(`begin; update branches set alive = not alive where id % 3 = ${round % 3}; update leaves set title = 'round ${round}' where id % 4 = ${round % 4};
+                 delete from branches where id = ${round}; insert into branches values (${round + 10}, true) on conflict do nothing;
+                 update leaves set branch_id = ${round + 10} where id = ${round + 20}; commit`);
+      await same(`round ${round}`);
+    }
+    await place.stopStreamer('SIGKILL');
+    place.sql(`update branches set alive = not alive`);
+    await place.startStreamer();
+    await same('after a restart');
+    place.sql(`truncate branches; insert into branches select n, true from generate_series(1, 10) n`);
+    await same('after a TRUNCATE of what the subquery reads');
+    expect(errors).toEqual([]);
+    end();
+  }
+});

@@ -234,3 +234,27 @@ it('useShape renders on a server what the table has', { timeout: 60_000 }, async
   const html = await app.render(place.url, buyers);
   expect(html.replaceAll('&quot;', '"')).toBe(`<p id="shape">${JSON.stringify(Array.from({ length: BUYERS }, (_, n) => [n + 1, `buyer ${n + 1}`]))}</p>`);
 });
+
+it('TanStack DB follows the values of subqueries by their tags', { timeout: 60_000 }, async () => {
+  const { sales, buyers } = tables('subquery');
+  const where = `buyer in (select id from ${buyers} where name like 'buyer 1%') or buyer not in (select id from ${buyers} where name <> 'gone' or id > 5)`;
+  const truth = (): number[] => (json(`select id from ${sales} where ${where}`) as { id: number }[]).map(({ id }) => id);
+  const collection = createCollection(
+    electricCollectionOptions<Sale>({ id: sales, syncMode: 'eager', shapeOptions: { url: `${place.url}/v1/shape`, params: { table: sales, where } }, getKey: ({ id }) => id }),
+  );
+  await collection.preload();
+  const same = (what: string): Promise<void> => until(what, () => JSON.stringify(collection.toArray.map(({ id }) => id).sort((a, b) => a - b)) === JSON.stringify(truth()));
+  await same('the first rows');
+  for (let round = 1; round <= 6; round += 1) {
+    place.sql(`begin; update ${buyers} set name = case when name like 'buyer 1%' then 'other' else 'buyer 1' end where id % 4 = ${round % 4}; update ${buyers} set name = 'gone' where id = ${round};
+               update ${sales} set buyer = ${round + 2} where id % 9 = ${round}; delete from ${sales} where id = ${round * 10}; commit`);
+    await same(`round ${round}`);
+  }
+  await place.stopStreamer('SIGKILL');
+  place.sql(`update ${buyers} set name = 'buyer 1' where id = 3; delete from ${buyers} where id = 4`);
+  await place.startStreamer();
+  await same('after a restart');
+  place.sql(`truncate ${buyers}`);
+  await same('after a TRUNCATE of what the subqueries read');
+  await collection.cleanup();
+});

@@ -1,10 +1,9 @@
 //! The log of a shape with subqueries: worked out once for all its readers, and again for whoever comes from further back.
 //!
-//! A transaction is told in this order: its own changes of rows; `delete` for each row that leaves with values of
-//! subqueries, and `move-out` with these values; `move-in` with values that came, and `insert` for each row that comes with
-//! them. (The client of ElectricSQL leaves `move-out` to whoever uses it,
-//! and its `Shape` does nothing about it: with the deletes every client has the same rows.) All of it follows from the WAL
-//! alone, so every replica tells the same under the same offsets.
+//! A transaction is told in this order: its own changes of rows; `move-in` with values of subqueries that came, and `insert`
+//! for each row that comes with them; `delete` for each row that leaves, and `move-out` with values that went. (The client
+//! of ElectricSQL leaves `move-out` to whoever uses it, and its `Shape` does nothing about it: with the deletes every client
+//! has the same rows.) All of it follows from the WAL alone, so every replica tells the same under the same offsets.
 
 use super::definition::Definition;
 use super::error::ShapeError;
@@ -266,14 +265,9 @@ impl<'a> Teller<'a> {
 
     /// `sets` are what subqueries have before the transaction and behind it.
     fn finish(mut self, sets: &Sets<'_>, told: &mut Vec<Kept>) {
-        for (row, headers) in std::mem::take(&mut self.left) {
-            self.moved(&row, |writer, place, row| writer.delete(place, row, None), &headers);
-        }
         let mut patterns = std::mem::take(&mut self.patterns);
         patterns.add_values(&self.renderer.definition, sets, self.transaction.commit);
-        if !patterns.gone.is_empty() {
-            self.whole(event("move-out", &patterns.gone, self.transaction.xid));
-        }
+        // What comes first: a row that loses one reason and gains another stays with who goes by events alone.
         if !patterns.come.is_empty() {
             self.whole(event("move-in", &patterns.come, self.transaction.xid));
         }
@@ -285,6 +279,12 @@ impl<'a> Teller<'a> {
         if !came.is_empty() {
             // The rows are as of this transaction, not as of any snapshot: what is seen is what the log has told.
             self.whole(snapshot_end(FIRST_XID, FIRST_XID, &[]));
+        }
+        for (row, headers) in std::mem::take(&mut self.left) {
+            self.moved(&row, |writer, place, row| writer.delete(place, row, None), &headers);
+        }
+        if !patterns.gone.is_empty() {
+            self.whole(event("move-out", &patterns.gone, self.transaction.xid));
         }
         let last = self.told.iter().rposition(|message| matches!(message, Message::Change(_)));
         let (count, commit) = (self.told.len(), self.transaction.commit);
