@@ -238,10 +238,11 @@ impl Log {
             state.woken_at_head = head;
         }
         drop(state);
-        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+        // First those who bring events to sockets: waking a task may take this thread a system call each.
         if arrived || moved_far {
             self.wake();
         }
+        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
         if rows {
             self.wake_for_rows();
         }

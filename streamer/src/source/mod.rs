@@ -2,6 +2,9 @@
 //!
 //! The slot's confirmed position stays one ring behind the head, so that Postgres sends after a restart exactly what
 //! the ring held: that is why the streamer needs no disk.
+//!
+//! It has a thread of its own, which waits for the replication socket and for nothing else: on the shared runtime one
+//! thread sees that the socket is ready and has to wake another one, behind whatever requests keep both busy.
 
 mod setup;
 mod slot;
@@ -12,7 +15,7 @@ use crate::database::Target;
 use crate::decode::{self, decode};
 use crate::error::Error;
 use crate::log::{Assembler, Feed, Log, Transaction};
-use crate::registry::Registry;
+use crate::registry::{Entities, Registry};
 use crate::slot_health::SlotWatch;
 use headwater_model::cursor::Lsn;
 use status::Status;
@@ -20,6 +23,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use wire::Connection;
@@ -52,13 +57,43 @@ pub struct Settings {
     pub application_name: String,
 }
 
-/// Runs until `shutdown`. Ends with an error only if the set-up is wrong at the start; later it keeps trying.
+/// Runs until `shutdown`. Ends with an error only if the set-up is wrong at the start; later it keeps trying. Call it
+/// within the Tokio runtime to which `registry`'s connections belong.
 pub async fn run(
     settings: Settings,
     log: Arc<Log>,
     registry: Arc<Registry>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let registry = Shared { runtime: Handle::current(), registry };
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::io("start the source"))?;
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("source".to_owned())
+        .spawn(move || {
+            // Nobody listens only if the process ends anyway.
+            let _ = tell.send(runtime.block_on(follow(settings, log, registry, shutdown)));
+        })
+        .map_err(Error::io("start the source"))?;
+    told.await.unwrap_or_else(|_| Err(Error::Protocol("the source panicked".to_owned())))
+}
+
+/// The registry is read on the runtime that it shares with the requests: its connections live there.
+#[derive(Clone)]
+struct Shared {
+    runtime: Handle,
+    registry: Arc<Registry>,
+}
+
+impl Shared {
+    async fn refresh(&self, xid: Option<u32>) -> Result<Arc<Entities>, Error> {
+        let registry = Arc::clone(&self.registry);
+        let read = self.runtime.spawn(async move { registry.refresh(xid).await });
+        read.await.unwrap_or_else(|error| Err(Error::Protocol(format!("reading the registry: {error}"))))
+    }
+}
+
+async fn follow(settings: Settings, log: Arc<Log>, registry: Shared, shutdown: CancellationToken) -> Result<(), Error> {
     let mut follower = Follower { settings, log, registry, streamed: false, remake_slot: None, cut_to: None };
     let mut pause = FIRST_PAUSE;
     loop {
@@ -108,7 +143,7 @@ fn jittered(pause: Duration) -> Duration {
 struct Follower {
     settings: Settings,
     log: Arc<Log>,
-    registry: Arc<Registry>,
+    registry: Shared,
     /// Whether it ever worked: then what is wrong now may be mended while we run.
     streamed: bool,
     /// Why the slot cannot go on.
@@ -156,7 +191,7 @@ impl Follower {
             connection,
             assembler,
             log: Arc::clone(&self.log),
-            registry: Arc::clone(&self.registry),
+            registry: self.registry.clone(),
             restored: found.restored,
             status: Status::new(confirmed),
             shutdown: shutdown.clone(),
@@ -169,7 +204,7 @@ struct Stream {
     connection: Connection,
     assembler: Assembler,
     log: Arc<Log>,
-    registry: Arc<Registry>,
+    registry: Shared,
     /// `headwater.meta.epoch` when the stream was opened.
     restored: i64,
     status: Status,
@@ -247,7 +282,7 @@ impl Stream {
     /// If one of these changed the registry or the epoch, readers see none of them before we know how.
     async fn follow_registry(&mut self, transactions: &[Transaction]) -> Result<(), Error> {
         let Some(last) = transactions.iter().rfind(|transaction| transaction.registry) else { return Ok(()) };
-        let registry = Arc::clone(&self.registry);
+        let registry = self.registry.clone();
         let mut refresh = pin!(registry.refresh(Some(last.xid)));
         // The table may be locked, the pool exhausted, the commit not visible yet: the walsender must not take us for
         // dead meanwhile.
