@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt as _};
+use memchr::memchr;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -155,7 +156,7 @@ impl Scanner {
         let mut messages = 0;
         while !bytes.is_empty() {
             let Some(number) = self.number else {
-                let Some(at) = bytes.iter().position(|byte| *byte == b'#') else { return messages };
+                let Some(at) = memchr(b'#', bytes) else { return messages };
                 bytes = &bytes[at + 1..];
                 self.number = Some(0);
                 continue;

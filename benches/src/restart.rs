@@ -1,4 +1,5 @@
-//! From the start of the process to the first event for a client that comes back with its cursor.
+//! From the start of the process to the first event for a client that comes back with its cursor. Every turn has a slot
+//! of its own, so that every turn's ring holds the same: what the client has not had.
 
 use std::time::Instant;
 
@@ -19,7 +20,6 @@ pub(crate) async fn run(options: &Options) -> Vec<Measured> {
     let postgres = server::start(options).await;
     postgres.install().await;
     postgres.sql("create table message (id bigint primary key, body text); select headwater.enable('message')").await;
-    let mut streamer = Streamer::start(&postgres, &["--replica", "restart"]).await;
     let mut measured = Measured::new("restart to the first event of a resumed client", "ms")
         .fixed(STOPPED, Some(Bound::AtMost(MUST_MS)), None)
         .fixed(KILLED, Some(Bound::AtMost(MUST_MS)), None);
@@ -28,6 +28,8 @@ pub(crate) async fn run(options: &Options) -> Vec<Measured> {
     let mut next = 1_i64;
     for round in 0..options.rounds {
         for how in [STOPPED, KILLED] {
+            let replica = format!("restart_{round}_{how}");
+            let mut streamer = Streamer::start(&postgres, &["--replica", &replica]).await;
             let cursor = streamer.cursor_now().await;
             // What the client has not had when the streamer ends.
             for _ in 0..20 {
@@ -48,7 +50,12 @@ pub(crate) async fn run(options: &Options) -> Vec<Measured> {
             let ms = start.elapsed().as_secs_f64() * 1e3;
             eprintln!("    round {round}, {how}: {ms:.0} ms");
             measured.add(how, ms);
-            streamer.healthy().await;
+            drop(connection);
+            assert!(streamer.terminate().await.success());
+            client
+                .execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active", &[])
+                .await
+                .unwrap();
         }
     }
     vec![measured]
