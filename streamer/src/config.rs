@@ -81,6 +81,10 @@ pub struct Doctor {
     #[arg(long, env = "HEADWATER_DATABASE_CA_FILE", value_name = "FILE")]
     pub database_ca_file: Option<String>,
 
+    /// The Redis that `serve` gets, if any: entities may ask for it
+    #[arg(long, env = "HEADWATER_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+
     /// Name of the streamer whose slot is looked at
     #[arg(long, env = "HEADWATER_REPLICA", default_value = "default", value_parser = parse_replica)]
     pub replica: String,

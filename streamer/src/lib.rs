@@ -45,5 +45,6 @@ pub mod shape;
 pub mod slot_health;
 pub mod source;
 pub mod tail;
+pub mod tally;
 pub mod vitals;
 pub mod watermark;

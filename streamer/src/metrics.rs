@@ -70,6 +70,13 @@ pub struct Moment {
     pub watermark_position: Gauge,
     pub watermark_age: Real,
     pub joins: Gauge,
+    pub catch_ups: Counter,
+    pub streams_ended: Family<[Label<&'static str>; 1], Counter>,
+    pub publisher_connected: Gauge,
+    pub publisher_lsn: Gauge,
+    pub published: Counter,
+    pub publisher_gaps: Counter,
+    pub publisher_rewinds: Counter,
     pub slot_active: Gauge,
     pub slot_status: Family<[Label<&'static str>; 1], Gauge>,
     pub slot_retained_bytes: Gauge,
@@ -82,8 +89,8 @@ pub struct Moment {
 }
 
 impl Metrics {
-    /// All at zero, of the streamer of this replica.
-    pub fn new(replica: &str) -> Self {
+    /// All at zero, of the streamer of this replica; `publishes`: to Redis.
+    pub fn new(replica: &str, publishes: bool) -> Self {
         let mut registry = Registry::default();
         let metrics = Self {
             registry: Registry::default(),
@@ -113,6 +120,9 @@ impl Metrics {
         registry.register("headwater_events_accepted", "Events of clients that were stored", of.accepted.clone());
         registry.register("headwater_events_rejected", "Events of clients that were not, by code", of.rejected.clone());
         metrics.moment.register(&mut registry);
+        if publishes {
+            metrics.moment.register_publisher(&mut registry);
+        }
         Self { registry, ..metrics }
     }
 
@@ -212,6 +222,16 @@ impl Moment {
             "Connections to Postgres, by state",
             self.pool_connections.clone(),
         );
+        registry.register(
+            "headwater_streams_ended",
+            "Streams that ended, by reason: left, slow, expired, reset, shutdown",
+            self.streams_ended.clone(),
+        );
+        registry.register(
+            "headwater_catch_ups",
+            "Readers behind the ring that were brought to it from the table",
+            self.catch_ups.clone(),
+        );
         registry.register("headwater_log_events", "Events read from the log", self.log_events.clone());
         registry.register(
             "headwater_log_transactions",
@@ -219,6 +239,24 @@ impl Moment {
             self.log_transactions.clone(),
         );
         registry.register("process_cpu_seconds", "Processor time used", self.cpu_seconds.clone());
+    }
+
+    /// Only where there is one: a zero would look like a Redis that is down.
+    fn register_publisher(&self, registry: &mut Registry) {
+        let connected = self.publisher_connected.clone();
+        registry.register("headwater_publisher_connected", "1 if Redis answered last time", connected);
+        let lsn = self.publisher_lsn.clone();
+        registry.register("headwater_publisher_lsn_bytes", "Position up to which all was published", lsn);
+        let published = self.published.clone();
+        registry.register(
+            "headwater_published_events",
+            "Entries that this publisher has added to the relay",
+            published,
+        );
+        let gaps = self.publisher_gaps.clone();
+        registry.register("headwater_publisher_gaps", "Holes in the relay that the ring could not fill", gaps);
+        let rewinds = self.publisher_rewinds.clone();
+        registry.register("headwater_publisher_rewinds", "How often Redis had lost entries", rewinds);
     }
 
     /// Of a counter that is kept elsewhere.
@@ -260,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_text() {
-        let metrics = Metrics::new("eu");
+        let metrics = Metrics::new("eu", true);
         metrics.answered("GET", "/api/v1/events/since", 200, Duration::from_millis(3));
         metrics.begins(Transport::Sse);
         metrics.begins(Transport::Sse);
@@ -287,4 +325,58 @@ mod tests {
         let resident = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
         assert!(resident.and_then(|bytes| bytes.parse::<u64>().ok()).is_some_and(|bytes| bytes > 1 << 20), "{text}");
     }
+
+    /// An alert on a name that nobody sets never fires.
+    #[test]
+    fn alerts_and_dashboard_stand_on_metrics_that_there_are() {
+        let metrics = Metrics::new("eu", true);
+        // Families are there from their first label on.
+        metrics.answered("GET", "/", 200, Duration::ZERO);
+        metrics.begins(Transport::Sse);
+        metrics.judged(1, ["forbidden"].into_iter());
+        metrics.moment().slot_status.get_or_create(&[("status", "lost")]);
+        metrics.moment().pool_connections.get_or_create(&[("state", "idle")]);
+        metrics.moment().streams_ended.get_or_create(&[("reason", "left")]);
+        let text = metrics.text();
+        let types: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let files = [
+            include_str!("../../packaging/alerts.yml"),
+            include_str!("../../packaging/grafana.json"),
+            include_str!("../../docs/operations.md"),
+        ];
+        let mut found = 0;
+        for file in files {
+            for name in file.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_')) {
+                let ours =
+                    name.strip_prefix("headwater_").is_some_and(|rest| NAMED.iter().any(|end| rest.ends_with(end)));
+                if !(ours || name.strip_prefix("process_").is_some_and(|rest| !rest.is_empty())) {
+                    continue;
+                }
+                found += 1;
+                let ends = ["_total", "_bucket", "_count", "_sum"];
+                let base = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+                assert!(types.contains(&name) || types.contains(&base), "{name} is not in\n{text}");
+            }
+        }
+        assert!(found > 30, "{found}");
+    }
+
+    /// How the names of metrics end, as opposed to those of roles, slots and publications.
+    const NAMED: [&str; 14] = [
+        "_total",
+        "_bucket",
+        "_bytes",
+        "_seconds",
+        "up",
+        "clients",
+        "joins",
+        "status",
+        "active",
+        "connections",
+        "waiting",
+        "position",
+        "connected",
+        "info",
+    ];
 }

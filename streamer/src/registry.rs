@@ -17,6 +17,9 @@ use tokio::time::{Instant, sleep};
 const VISIBLE_PATIENCE: Duration = Duration::from_secs(30);
 const VISIBLE_PAUSE: Duration = Duration::from_millis(50);
 
+/// Refused at the start it would take everything else down with it, so it is said; `doctor` says it too.
+const UNSERVED: &str = "an entity asks for a notification backend that this streamer does not have: its events are pushed by the streamer's own, and published nowhere; pass --redis-url, or call headwater.enable again with another notification";
+
 /// One statement, hence one snapshot.
 const READ: &str = "select pg_catalog.pg_current_snapshot()::text, (select max(m.epoch) from headwater.meta m), \
      e.entity_type, e.tenant_column is null, e.notification \
@@ -27,6 +30,8 @@ const READ: &str = "select pg_catalog.pg_current_snapshot()::text, (select max(m
 pub struct Registry {
     database: Database,
     default: Kind,
+    /// Whether there is a Redis to publish to.
+    redis: bool,
     entities: RwLock<Arc<Entities>>,
 }
 
@@ -69,6 +74,19 @@ impl Entities {
         polled
     }
 
+    /// The entities that ask for a backend that there is not, and for which.
+    pub fn without_their_backend(&self, redis: bool) -> Vec<(String, String)> {
+        let lacks = |asked: &str| match Kind::parse(asked) {
+            None => true,
+            Some(kind) => kind == Kind::Redis && !redis,
+        };
+        let asked = self.by_type.iter().filter_map(|(name, entity)| Some((name, entity.notification.as_deref()?)));
+        let mut found: Vec<_> =
+            asked.filter(|(_, asked)| lacks(asked)).map(|(name, asked)| (name.clone(), asked.to_owned())).collect();
+        found.sort_unstable();
+        found
+    }
+
     /// Whether a stream of these entity types (none: of all) could push anything.
     pub fn push_any(&self, entity_types: &[String]) -> bool {
         let pushes = |name: &str| self.backend_of(name).supports_push();
@@ -92,9 +110,9 @@ impl Entities {
 
 impl Registry {
     /// Empty until [`Registry::refresh`] has been called. `default` is the backend of entities that ask for none.
-    pub fn new(database: Database, default: Kind) -> Self {
+    pub fn new(database: Database, default: Kind, redis: bool) -> Self {
         let entities = RwLock::new(Arc::new(Entities { default, ..Entities::default() }));
-        Self { database, default, entities }
+        Self { database, default, redis, entities }
     }
 
     /// What is known now.
@@ -108,6 +126,11 @@ impl Registry {
         loop {
             let (snapshot, entities) = self.read().await?;
             if xid.is_none_or(|xid| snapshot.sees(xid)) {
+                let before = self.entities().without_their_backend(self.redis);
+                let now = entities.without_their_backend(self.redis);
+                for (entity, asked) in now.iter().filter(|one| !before.contains(one)) {
+                    tracing::warn!(%entity, %asked, served_by = %self.default, "{UNSERVED}");
+                }
                 let entities = Arc::new(entities);
                 *self.entities.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&entities);
                 return Ok(entities);

@@ -43,9 +43,10 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let limits = Limits { bytes: as_usize(config.ring_bytes), wal_bytes: config.ring_wal };
     let log = Arc::new(Log::new(limits));
     let database = Database::new(&postgres, config.pool_size)?;
-    let metrics = Arc::new(Metrics::new(&config.replica));
+    let redis = config.redis()?;
+    let metrics = Arc::new(Metrics::new(&config.replica, redis.is_some()));
     let rounds = Arc::new(watermark::Rounds::default());
-    let registry = Arc::new(Registry::new(database.clone(), config.notification_backend));
+    let registry = Arc::new(Registry::new(database.clone(), config.notification_backend, redis.is_some()));
     let events = Events::new(
         Arc::clone(&log),
         database.clone(),
@@ -60,7 +61,6 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
     let events = Arc::new(events);
     let fanout = Fanout::start(&events, config.write_timeout, &shutdown)?;
     let slot = Arc::new(SlotWatch::new(config.slot()));
-    let redis = config.redis()?;
     let publisher = redis.is_some().then(|| Arc::new(PublisherStatus::default()));
     let console = operators
         .may_exist()
@@ -79,7 +79,6 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         slot: Arc::clone(&slot),
         ingest: Arc::new(Ingest::new(database.clone(), config.pool_size, config.max_batch_events)),
         database: database.clone(),
-        max_body_bytes: as_usize(config.max_body_bytes),
         heartbeat: config.heartbeat,
         bodies: Arc::new(Bodies::new(as_usize(config.max_body_bytes))),
         streams: Arc::new(Streams::new(config.max_connections, config.max_streams_per_tenant, Arc::clone(&metrics))),

@@ -221,6 +221,11 @@ impl Postgres {
         output
     }
 
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log()).unwrap()).into_owned()
+    }
+
     fn data(&self) -> PathBuf {
         self.scratch.path().join("data")
     }

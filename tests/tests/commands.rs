@@ -177,3 +177,26 @@ async fn tail_says_what_is_wrong() {
         assert!(!message.contains(token::ADMIN), "{message}");
     }
 }
+
+#[tokio::test]
+async fn an_entity_whose_backend_there_is_not_is_told_of() {
+    let postgres = Postgres::start().await;
+    postgres.sql(orders::SCHEMA).await;
+    postgres
+        .sql("create table note (id int primary key); select headwater.enable('note', notification => 'redis')")
+        .await;
+    let streamer = Streamer::start(&postgres, &[]).await;
+    let says = |asked: &str| {
+        streamer.logged().contains(&format!("does not have: its events are pushed by the streamer's own, and published nowhere; pass --redis-url, or call headwater.enable again with another notification entity=note asked={asked}"))
+    };
+    assert!(says("redis"), "{}", streamer.logged());
+    postgres.sql("select headwater.enable('note', notification => 'nats')").await;
+    eventually("the change to be told of", || async { says("nats").then_some(()) }).await;
+
+    let url = postgres.streamer_url();
+    let (ok, warnings) = doctor(&url, &["warning"]).await;
+    assert!(ok && of(&warnings, "notification")["message"].as_str().unwrap().contains("nats"), "{warnings:?}");
+    postgres.sql("select headwater.enable('note', notification => 'memory')").await;
+    let (_, warnings) = doctor(&url, &["warning"]).await;
+    assert!(warnings.iter().all(|finding| finding["check"] != "notification"), "{warnings:?}");
+}

@@ -22,6 +22,12 @@ async fn metric(url: &str, series: &str) -> i64 {
     line.map_or(0, |value| value.parse().unwrap())
 }
 
+/// Of the history, as cursors begin.
+async fn epoch(streamer: &Streamer) -> String {
+    let page = http::get_as(token::ADMIN, &streamer.url("/api/v1/events/since"), &[]).await.json();
+    page["cursor"].as_str().unwrap().split('-').next().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn metrics_count_what_happens_and_are_not_for_everybody() {
     let port = free_port();
@@ -42,6 +48,12 @@ async fn metrics_count_what_happens_and_are_not_for_everybody() {
         (metric(&url, r#"headwater_clients{transport="sse"}"#).await == 0).then_some(())
     })
     .await;
+    assert_eq!(metric(&url, r#"headwater_streams_ended_total{reason="left"}"#).await, 1);
+    assert_eq!(metric(&url, r#"headwater_streams_ended_total{reason="slow"}"#).await, 0);
+    let old =
+        with_query(&streamer.url("/api/v1/events/stream"), &[("cursor", &format!("{}-0", epoch(&streamer).await))]);
+    drop(Connection::open_as(Some(&cafe), old, None).await);
+    eventually("a catch-up", || async { (metric(&url, "headwater_catch_ups_total").await > 0).then_some(()) }).await;
 
     let good = order_event("order.created", Uuid::now_v7(), &json!({"table_number": 1}));
     let mut foreign = order_event("order.created", Uuid::now_v7(), &json!({}));
@@ -56,7 +68,7 @@ async fn metrics_count_what_happens_and_are_not_for_everybody() {
         (r#"headwater_batches_total{outcome="taken"}"#, 1),
         (r#"headwater_batches_total{outcome="invalid_batch"}"#, 1),
         (r#"headwater_http_requests_total{method="POST",route="/api/v1/events/batch",status="200"}"#, 1),
-        (r#"headwater_streams_begun_total{transport="sse"}"#, 1),
+        (r#"headwater_streams_begun_total{transport="sse"}"#, 2),
         ("headwater_up", 1),
         ("headwater_database_up", 1),
         (r#"headwater_slot_wal_status{status="reserved"}"#, 1),

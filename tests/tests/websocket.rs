@@ -134,3 +134,19 @@ async fn a_websocket_lets_in_nobody_else() {
     request.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
     assert!(tokio_tungstenite::connect_async(request).await.is_err(), "a page of another origin");
 }
+
+/// Before anybody has said who he is, and behind that: what one connection makes us hold is small.
+#[tokio::test]
+async fn a_websocket_takes_no_message_beyond_its_bound() {
+    let (_postgres, streamer) = orders::start(&token::ARGUMENTS).await;
+    let large = "x".repeat(100_000);
+    let mut stranger = Socket::open(&streamer, &json!({"type": "subscribe", "token": large})).await;
+    assert_eq!(stranger.next().await, None, "no answer to what was not read");
+
+    let subscribe = json!({"type": "subscribe", "token": token::of(Some("cafe"), "ann")});
+    let mut socket = Socket::open(&streamer, &subscribe).await;
+    assert!(socket.next().await.is_some());
+    socket.send(&json!({"type": "batch", "events": [large]})).await;
+    assert_eq!(socket.next().await, None);
+    assert!(Socket::open(&streamer, &subscribe).await.next().await.is_some(), "others go on");
+}

@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 1;
 pub async fn run(config: Doctor) -> Result<ExitCode, Error> {
     let target = target(config.database_url.as_ref(), config.database_ca_file.as_ref())?;
     let mut findings = machine::look(config.max_connections);
-    findings.extend(examine(&target, &format!("headwater_{}", config.replica)).await);
+    findings.extend(examine(&target, &format!("headwater_{}", config.replica), config.redis_url.is_some()).await);
     let bad = findings.iter().any(|finding| finding.level == Level::Error);
     let mut out = std::io::stdout().lock();
     let written = if config.json {
@@ -34,11 +34,11 @@ pub async fn run(config: Doctor) -> Result<ExitCode, Error> {
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn examine(target: &Target, slot: &str) -> Vec<Finding> {
+async fn examine(target: &Target, slot: &str, redis: bool) -> Vec<Finding> {
     let user = target.config.get_user().unwrap_or_default();
     let connected = async { Database::new(target, CONNECTIONS)?.dedicated("headwater doctor").await };
     match connected.await {
-        Ok(client) => postgres::look(&client, user, slot).await,
+        Ok(client) => postgres::look(&client, user, slot, redis).await,
         Err(error) => vec![postgres::no_connection(&error, user)],
     }
 }

@@ -2,6 +2,7 @@
 
 use super::finding::Finding;
 use crate::error::Error;
+use crate::notify::Kind;
 use std::time::{Duration, SystemTime};
 use tokio_postgres::{Client, Row};
 
@@ -30,7 +31,7 @@ pub(super) fn no_connection(error: &Error, user: &str) -> Finding {
 }
 
 /// Everything, in the order in which one would mend it.
-pub(super) async fn look(client: &Client, user: &str, slot: &str) -> Vec<Finding> {
+pub(super) async fn look(client: &Client, user: &str, slot: &str, redis: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = of("server", server(client).await);
     let primary = server.iter().all(|finding| finding.level != super::Level::Error);
@@ -45,6 +46,7 @@ pub(super) async fn look(client: &Client, user: &str, slot: &str) -> Vec<Finding
     findings.extend(extension);
     if installed {
         findings.extend(of("privileges", privileges(client, user).await));
+        findings.extend(of("notification", notification(client, redis).await));
         if primary {
             findings.extend(of("check", own_check(client, user).await));
         }
@@ -244,6 +246,26 @@ async fn transactions(client: &Client, user: &str) -> Result<Vec<Finding>, tokio
         ));
     } else if findings.is_empty() {
         findings.push(Finding::good("long_transaction", "no transaction is open for long"));
+    }
+    Ok(findings)
+}
+
+/// Entities that ask for a notification backend that there is not.
+async fn notification(client: &Client, redis: bool) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let sql =
+        "select e.entity_type, e.notification from headwater.entity e where e.notification is not null order by 1";
+    let mut findings = Vec::new();
+    for row in client.query(sql, &[]).await? {
+        let (entity, asked): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let remedy = match Kind::parse(&asked) {
+            Some(Kind::Redis) if !redis => "pass --redis-url (HEADWATER_REDIS_URL) to headwater serve, and to doctor",
+            None => "call headwater.enable again with notification => 'memory', 'noop' or 'redis'",
+            Some(_) => continue,
+        };
+        let message = format!(
+            "`{entity}` asks for the notification backend {asked}, which there is not: its events are published nowhere"
+        );
+        findings.push(Finding::warning("notification", message, remedy));
     }
     Ok(findings)
 }

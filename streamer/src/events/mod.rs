@@ -17,6 +17,7 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::log::{Feed, Log, Watermark};
 use crate::registry::Registry;
+use crate::tally::Tally;
 use crate::watermark::Rounds;
 use bytes::BytesMut;
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
@@ -46,6 +47,7 @@ pub struct Events {
     rounds: Arc<Rounds>,
     joins: Semaphore,
     snapshots: Arc<Semaphore>,
+    tally: Arc<Tally>,
     /// How often an idle stream says that it is alive, and moves its reader's cursor.
     heartbeat: Duration,
     /// What clients are told to wait before they reconnect.
@@ -109,6 +111,7 @@ impl Events {
             rounds,
             joins: Semaphore::new(CONCURRENT_JOINS),
             snapshots: Arc::new(Semaphore::new(states::CONCURRENT_SNAPSHOTS)),
+            tally: Arc::default(),
             heartbeat,
             retry,
             shutdown,
@@ -202,6 +205,11 @@ impl Events {
     /// How long ago it was last known up to where pollers may read.
     pub fn watermark_age(&self) -> Duration {
         self.rounds.age()
+    }
+
+    /// What became of streams.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// How many readers are being joined to the log.

@@ -7,6 +7,7 @@ use super::seam::{self, Joined};
 use super::{Events, Filter, table};
 use crate::error::Error;
 use crate::log::{Event, Read, Transaction, put};
+use crate::tally::{Ending, Reason};
 use bytes::{Bytes, BytesMut};
 use headwater_model::cursor::{Cursor, Offset, Position};
 use std::collections::VecDeque;
@@ -39,6 +40,7 @@ pub struct Stream {
     heartbeat_at: Instant,
     /// When the reader's token expires.
     until: Option<Instant>,
+    ending: Ending,
 }
 
 /// Where the reader gets its events from.
@@ -70,6 +72,7 @@ impl Stream {
         let arrivals = events.log.arrivals();
         let place = if cursor.offset.is_some() { Place::Ring } else { Place::Table };
         let heartbeat_at = Instant::now() + events.heartbeat;
+        let ending = Ending::new(Arc::clone(&events.tally));
         Self {
             events,
             filter,
@@ -81,6 +84,7 @@ impl Stream {
             arrivals,
             heartbeat_at,
             until,
+            ending,
         }
     }
 
@@ -123,9 +127,15 @@ impl Stream {
         self.shareable.then_some(self.cursor)
     }
 
-    /// What the reader wants, and until when.
+    /// What the reader wants, and until when: somebody else carries the stream on, and counts its end.
     pub fn into_wishes(self) -> (Filter, Option<Instant>) {
+        self.ending.pass_on();
         (self.filter, self.until)
+    }
+
+    /// It ends because its reader takes nothing.
+    pub fn too_slow(&mut self) {
+        self.ending.because(Reason::Slow);
     }
 
     /// Goes out with the headers: a reader that is cut off before the first event knows where it stood.
@@ -243,6 +253,7 @@ impl Stream {
         let upto = self.events.log.tip().watermark.map_or(Position(0), |watermark| watermark.position);
         if self.cursor.position >= upto {
             let cursor = Cursor { offset: None, ..self.cursor };
+            self.events.tally.catch_up();
             self.place = Place::Joining(seam::join(Arc::clone(&self.events), cursor, self.filter.clone()));
             return None;
         }
@@ -330,22 +341,27 @@ impl Stream {
         self.until.map_or(self.heartbeat_at, |until| until.min(self.heartbeat_at))
     }
 
+    fn end(&mut self, reason: Reason) {
+        self.ended = true;
+        self.ending.because(reason);
+    }
+
     /// The cursor stays good: with a new token the reader goes on where it was.
     fn expire(&mut self) -> Bytes {
-        self.ended = true;
+        self.end(Reason::Expired);
         let data =
             r#"{"code":"token_expired","reason":"the token has expired: come back with a new one and this cursor"}"#;
         format!("id: {}\nevent: headwater.expired\ndata: {data}\n\n", self.cursor).into()
     }
 
     fn say_goodbye(&mut self) -> Bytes {
-        self.ended = true;
+        self.end(Reason::Shutdown);
         format!("retry: {}\nid: {}\n\n", self.events.retry.as_millis(), self.cursor).into()
     }
 
     /// The empty `id:` makes a browser forget the cursor, so that it does not come back with it.
     fn reset(&mut self, reason: &str) -> Bytes {
-        self.ended = true;
+        self.end(Reason::Reset);
         let mut out = BytesMut::new();
         put(
             &mut out,

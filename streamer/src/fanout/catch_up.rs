@@ -47,6 +47,7 @@ pub(super) async fn serve(fanout: Arc<Fanout>, mut alone: Alone) {
             Err(error) => {
                 tracing::debug!(%error, "a reader ended");
                 if error.kind() == ErrorKind::TimedOut {
+                    alone.stream.too_slow();
                     let_go(Ok(alone.socket));
                 }
                 return;

@@ -13,6 +13,7 @@ use super::{Return, Returned};
 use crate::events::{Events, Filter};
 use crate::log::{Log, Read, Taken};
 use crate::registry::Registry;
+use crate::tally::{Reason, Tally};
 use bytes::{Bytes, BytesMut};
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
 use mio::net::TcpStream;
@@ -78,6 +79,7 @@ pub(super) struct Reactor {
     orders: Receiver<Order>,
     log: Arc<Log>,
     registry: Arc<Registry>,
+    tally: Arc<Tally>,
     back: Return,
     heartbeat: Duration,
     write_timeout: Duration,
@@ -111,6 +113,7 @@ impl Reactor {
             orders,
             log,
             registry,
+            tally: Arc::clone(events.tally()),
             back,
             heartbeat,
             write_timeout,
@@ -261,7 +264,7 @@ impl Reactor {
             self.channels.keep(channel, chunks);
             for (key, error) in gone {
                 tracing::debug!(%error, "a reader ended");
-                drop(self.remove(key));
+                self.let_go(key);
             }
         }
     }
@@ -270,7 +273,7 @@ impl Reactor {
     fn ready(&mut self, key: usize, gone: bool, readable: bool) {
         let Some(reader) = self.readers.get_mut(key) else { return };
         if gone || (readable && !reader.listen()) {
-            return drop(self.remove(key));
+            return self.let_go(key);
         }
         self.go_on(key);
     }
@@ -295,7 +298,7 @@ impl Reactor {
             }
             Err(error) => {
                 tracing::debug!(%error, "a reader ended");
-                drop(self.remove(key));
+                self.let_go(key);
             }
         }
     }
@@ -353,6 +356,7 @@ impl Reactor {
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut socket, Token(key), interest) {
             tracing::warn!(%error, "cannot watch a reader's socket; it is let go, its cursor stays good");
+            self.tally.end(Reason::Left);
             return self.channels.close_if_empty(channel);
         }
         let of = self.channels.get_mut(channel);
@@ -398,6 +402,12 @@ impl Reactor {
         }
         self.channels.close_if_empty(reader.channel);
         (reader, filter)
+    }
+
+    /// The reader has left.
+    fn let_go(&mut self, key: usize) {
+        self.tally.end(Reason::Left);
+        drop(self.remove(key));
     }
 
     fn give_back(&self, gone: (Reader, Filter)) {
@@ -466,9 +476,10 @@ impl Reactor {
             }
         }
         for key in gone {
-            drop(self.remove(key));
+            self.let_go(key);
         }
         for key in hopeless {
+            self.tally.end(Reason::Slow);
             let reader = self.remove(key);
             self.pass_back(reader, true);
         }

@@ -7,6 +7,7 @@ use super::problem::Problem;
 use crate::identity::Reach;
 use crate::log::Feed;
 use crate::metrics::Moment;
+use crate::tally::Reason;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -49,6 +50,20 @@ async fn look(app: &App) {
     let counts = app.log.counts();
     Moment::set_count(&moment.log_transactions, counts.transactions);
     Moment::set_count(&moment.log_events, counts.events);
+
+    let tally = app.events.tally();
+    Moment::set_count(&moment.catch_ups, tally.catch_ups());
+    for reason in Reason::ALL {
+        let ended = moment.streams_ended.get_or_create(&[("reason", reason.name())]);
+        Moment::set_count(&ended, tally.ended(reason));
+    }
+    if let Some(publisher) = &app.publisher {
+        moment.publisher_connected.set(i64::from(publisher.is_connected()));
+        moment.publisher_lsn.set(signed(publisher.lsn()));
+        Moment::set_count(&moment.published, publisher.published());
+        Moment::set_count(&moment.publisher_gaps, publisher.gaps());
+        Moment::set_count(&moment.publisher_rewinds, publisher.rewinds());
+    }
 
     let found = app.vitals.look().await;
     moment.database_up.set(i64::from(found.wal_end.is_some()));

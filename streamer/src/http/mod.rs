@@ -89,8 +89,6 @@ pub struct App {
     pub cache_stale_age: u64,
     /// For what is asked of Postgres directly.
     pub database: Database,
-    /// The largest message over a WebSocket.
-    pub max_body_bytes: usize,
     /// How often an idle WebSocket is pinged.
     pub heartbeat: Duration,
     /// The memory that bodies take.

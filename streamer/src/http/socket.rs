@@ -35,6 +35,11 @@ const FIRST_MESSAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// What is set aside for each connection; a larger message grows into its own. The default is 128 KiB.
 const READ_BYTES: usize = 4 * 1024;
 
+/// The largest message: a token and the other fields of the first one, and batches of a hundred events. It is set before
+/// anybody has said who he is, so it bounds what each of `--max-connections` strangers can make us hold; larger batches
+/// go by POST, whose bodies share a budget.
+const LARGEST_MESSAGE_BYTES: usize = 64 * 1024;
+
 /// How long a message may wait for a reader that does not read. Its cursor stays good.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -88,8 +93,8 @@ pub(super) async fn get(
         let detail = "pages of this origin may not connect: --cors-origin lists those that may";
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", detail));
     }
-    let largest = app.max_body_bytes;
-    let upgrade = upgrade.max_message_size(largest).max_frame_size(largest).read_buffer_size(READ_BYTES);
+    let upgrade = upgrade.max_message_size(LARGEST_MESSAGE_BYTES).max_frame_size(LARGEST_MESSAGE_BYTES);
+    let upgrade = upgrade.read_buffer_size(READ_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
         serve(socket, &app).await;
         drop(held);

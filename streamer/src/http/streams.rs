@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn places() {
-        let streams = Arc::new(Streams::new(4, 2, Arc::new(Metrics::new("test"))));
+        let streams = Arc::new(Streams::new(4, 2, Arc::new(Metrics::new("test", false))));
         let enter = |reach: &Reach| streams.enter(Transport::Sse, reach).map_err(|problem| problem.code());
         let mut places = vec![enter(&tenant("a")).expect("the first"), enter(&tenant("a")).expect("the second")];
         assert_eq!(enter(&tenant("a")).err(), Some("too_many_streams"), "two a tenant");
