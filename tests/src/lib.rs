@@ -14,6 +14,7 @@ pub mod decoded;
 pub mod event;
 pub mod follower;
 pub mod http;
+pub mod nginx;
 pub mod place;
 pub mod postgres;
 pub mod proxy;

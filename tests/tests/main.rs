@@ -31,6 +31,7 @@ mod races;
 mod retention;
 mod shape;
 mod shape_access;
+mod shape_cache;
 mod shape_oracle;
 mod shape_seam;
 mod shape_subqueries;
