@@ -334,9 +334,9 @@ mod tests {
         metrics.answered("GET", "/", 200, Duration::ZERO);
         metrics.begins(Transport::Sse);
         metrics.judged(1, ["forbidden"].into_iter());
-        metrics.moment().slot_status.get_or_create(&[("status", "lost")]);
-        metrics.moment().pool_connections.get_or_create(&[("state", "idle")]);
-        metrics.moment().streams_ended.get_or_create(&[("reason", "left")]);
+        metrics.moment().slot_status.get_or_create(&[("status", "lost")]).set(0);
+        metrics.moment().pool_connections.get_or_create(&[("state", "idle")]).set(0);
+        metrics.moment().streams_ended.get_or_create(&[("reason", "left")]).inc();
         let text = metrics.text();
         let types: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

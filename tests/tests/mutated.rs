@@ -229,11 +229,11 @@ impl Request {
             11 => self.in_body(random),
             12 => self.of_event(random),
             13 => {
-                self.target = self.target.replace('/', random.one_of::<&str>(&["//", "/./", "/%2e%2e/", "%2f", "\\"]))
+                self.target = self.target.replace('/', random.one_of::<&str>(&["//", "/./", "/%2e%2e/", "%2f", "\\"]));
             }
             14 => {
                 let long = "zq9x".repeat(random.index(5000));
-                self.target.push_str(&format!("&where=status%3D%27{long}%27"));
+                self.target = format!("{}&where=status%3D%27{long}%27", self.target);
             }
             _ => self.headers.push(format!("x-{}: {}", random.below(200), "y".repeat(random.index(20_000)))),
         }
@@ -244,8 +244,8 @@ impl Request {
         let value = *random.one_of::<&str>(values);
         let value = if random.below(4) == 0 { value.replace(' ', "+") } else { percent_encoded(value) };
         let name = random.one_of(PARAMETERS).replace('[', "%5B").replace(']', "%5D");
-        self.target.push(if self.target.contains('?') { '&' } else { '?' });
-        self.target.push_str(&format!("{name}={value}"));
+        let joint = if self.target.contains('?') { '&' } else { '?' };
+        self.target = format!("{}{joint}{name}={value}", self.target);
     }
 
     /// One character of the target is another one, is gone, or is there twice.
