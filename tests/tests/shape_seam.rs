@@ -86,3 +86,32 @@ async fn the_seam_is_exact_under_heavy_writes() {
     println!("{taken} snapshots, {changes} changes behind them");
     assert!(changes > 0);
 }
+
+/// As many transactions follow as a shape remembers: the one that a client is in the middle of is forgotten last.
+#[tokio::test]
+async fn a_transaction_that_was_read_in_part_is_read_to_its_end() {
+    let (postgres, streamer) = start(&[]).await;
+    postgres.sql("create table hot (id int primary key, v text)").await;
+    let observer = postgres.connect().await;
+    let shape = [("table", "hot")];
+    let mut others = ShapeClient::new(&streamer.url(""), &shape);
+    others.catch_up(0).await;
+    for (round, following) in [1022, 1023, 1024, 1025].into_iter().enumerate() {
+        let from = 10_000 * round;
+        let mut client = others.clone();
+        postgres
+            .sql(&format!("insert into hot select {from} + n, repeat('x', 200) from generate_series(1, 200) n"))
+            .await;
+        others.catch_up(mark(&observer).await).await;
+        assert_eq!(client.step(false).await, Some(false), "it has a part only");
+        postgres
+            .sql(&format!(
+                "do $$ begin for n in 1..{following} loop insert into hot values ({from} + 1000 + n, 'x'); commit; end loop; end $$"
+            ))
+            .await;
+        let end = mark(&observer).await;
+        client.catch_up(end).await;
+        assert_eq!(client.table(), select(&observer, "select id, v from hot").await, "{following} transactions later");
+        others.catch_up(end).await;
+    }
+}
