@@ -34,6 +34,7 @@ mod readers;
 mod report;
 mod restart;
 mod server;
+mod shapes;
 mod sse;
 
 use std::path::PathBuf;
@@ -66,6 +67,12 @@ struct Options {
     /// Deliveries (messages times clients) of one turn of fan-out.
     #[arg(long, default_value_t = 2_000_000)]
     deliveries: u64,
+    /// Rows of the table that is synced for the first time.
+    #[arg(long, default_value_t = 1_000_000)]
+    shape_rows: u32,
+    /// Changes of one turn through shapes.
+    #[arg(long, default_value_t = 50_000)]
+    shape_changes: u32,
     /// Whether Postgres flushes to the disk.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     fsync: bool,
@@ -94,6 +101,8 @@ enum Section {
     Ingest,
     /// The same over HTTP.
     IngestHttp,
+    /// Changes through 10 to 10,000 shapes, 1,000 clients of one, a million first rows beside COPY.
+    Shapes,
     /// From a restart to the first event of a resumed client.
     Restart,
 }
@@ -114,6 +123,7 @@ impl Section {
             Self::Fanout => fanout::run(options).await,
             Self::Ingest => ingest::run(options).await,
             Self::IngestHttp => ingest_http::run(options).await,
+            Self::Shapes => shapes::run(options).await,
             Self::Restart => restart::run(options).await,
         }
     }

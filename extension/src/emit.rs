@@ -44,7 +44,7 @@ fn emit(
     if entity_id.is_empty() || entity_id.len() > MAX_ENTITY_ID_BYTES {
         refuse(&Reject::new(Code::TooLarge, format!("entity_id must have 1 to {MAX_ENTITY_ID_BYTES} bytes")));
     }
-    let Some(table) = table::of_entity(entity_type) else {
+    let Some(table) = table::for_writing(entity_type) else {
         refuse(&Reject::new(
             Code::UnknownEventType,
             format!("no enabled table is entity {entity_type:?}, as in {event_type:?}"),

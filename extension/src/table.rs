@@ -210,6 +210,19 @@ pub(crate) fn of_entity(entity_type: &str) -> Option<Rc<Table>> {
     Some(table)
 }
 
+/// The same for a writer: until the transaction ends nobody changes what the table is. Without the lock, a column that comes
+/// between this and the writer's first statement would be in the row, and not in what is recorded of it.
+pub(crate) fn for_writing(entity_type: &str) -> Option<Rc<Table>> {
+    loop {
+        let table = of_entity(entity_type)?;
+        // SAFETY: a lock on a number, which may be nobody's any more. Taking a new one takes in what became invalid.
+        unsafe { pg_sys::LockRelationOid(table.relid, pg_sys::RowExclusiveLock.cast_signed()) };
+        if !CHANGED.get() {
+            return Some(table);
+        }
+    }
+}
+
 /// Reads an entity's registry entry, and the columns of its table or of the partition `member`.
 pub(crate) fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
     Spi::connect(|client| {

@@ -8,7 +8,11 @@ use tokio_postgres::{Client, Error};
 
 /// Runs a statement in a session of its own, and returns when it waits for a lock.
 async fn waiting(postgres: &Postgres, sql: &'static str) -> JoinHandle<Result<(), Error>> {
-    let client = postgres.connect().await;
+    waiting_in(postgres, postgres.connect().await, sql).await
+}
+
+/// The same in a session that has done something before.
+async fn waiting_in(postgres: &Postgres, client: Client, sql: &'static str) -> JoinHandle<Result<(), Error>> {
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
     let running = tokio::spawn(async move { client.batch_execute(sql).await });
     let waits = format!("select count(*) from pg_locks where pid = {pid} and not granted");
@@ -166,4 +170,43 @@ async fn a_snapshot_beside_an_upcast_names_the_form_that_it_has() {
     assert_eq!(20, postgres.count("select count(*) from headwater.snapshot").await);
     let wrong = r#"select count(*) from generate_series(1, 20) n where headwater.materialize('cw', n::text) -> 'tag' is distinct from '{"w": "t"}'"#;
     assert_eq!(0, postgres.count(wrong).await);
+}
+
+#[tokio::test]
+async fn a_column_that_comes_while_events_wait_is_in_what_is_recorded_of_them() {
+    const CREATE: &str = "select headwater.ingest(jsonb_build_array(jsonb_build_object('id', gen_random_uuid(), 'entity_type', 'late',
+        'event_type', 'late.created', 'entity_id', '1', 'payload', '{}'::jsonb, 'timestamp', now())), '{\"trusted\": true}')";
+    let postgres = Postgres::start().await;
+    postgres.sql("create table late (id int primary key, v text default 'v'); select headwater.enable('late')").await;
+    // A session that knows what the table was.
+    let writer = postgres.connect().await;
+    writer.batch_execute(CREATE).await.unwrap();
+    postgres.sql("delete from late").await;
+    let altering = begun(&postgres, "alter table late add column extra text default 'x'").await;
+    let writing = waiting_in(&postgres, writer, CREATE).await;
+    then(&altering, writing).await;
+    let differing = "select count(*) from late where headwater.to_json(late) is distinct from headwater.materialize('late', id::text)";
+    assert_eq!((1, 0), (postgres.count("select count(*) from late").await, postgres.count(differing).await));
+}
+
+#[tokio::test]
+async fn the_registry_keeps_what_another_session_has_just_declared() {
+    let postgres = Postgres::start().await;
+    postgres.sql("create table kept (id int primary key, v text, secret text); select headwater.enable('kept')").await;
+    let declaring =
+        begun(&postgres, r#"select headwater.upcast('kept', 1, '{"step": "remove", "field": "gone"}')"#).await;
+    let enabling = waiting(&postgres, "select headwater.enable('kept', exclude => '{secret}')").await;
+    then(&declaring, enabling).await;
+
+    let enabling = begun(&postgres, "select headwater.enable('kept', events => array['created', 'named'])").await;
+    let declaring =
+        waiting(&postgres, r#"select headwater.upcast('kept', 2, '{"step": "remove", "field": "other"}')"#).await;
+    then(&enabling, declaring).await;
+
+    let enabling = begun(&postgres, "select headwater.enable('kept', user_column => 'v')").await;
+    let too = waiting(&postgres, "select headwater.enable('kept', notification => 'noop')").await;
+    then(&enabling, too).await;
+    let entry = "select count(*) from headwater.entity where (schema_version, excluded, notification, user_column)
+                 = (3, '{secret}', 'noop', 'v') and rules ? 'named' and upcasts -> 'state' ?& array['1', '2']";
+    assert_eq!(1, postgres.count(entry).await);
 }

@@ -218,3 +218,40 @@ async fn conditions_and_partitions_tell_nothing_of_other_tenants() {
         assert_eq!(part.status, 400, "{part:?}");
     }
 }
+
+#[tokio::test]
+async fn what_a_header_opens_is_kept_by_no_shared_cache_and_open_to_no_foreign_page() {
+    let (postgres, streamer) = start(&token::ARGUMENTS).await;
+    postgres.sql("create table t (id int primary key)").await;
+    let url = with_query(&streamer.url("/v1/shape"), &[("table", "t"), ("offset", "-1")]);
+    let all = send(client().get(url.clone()).bearer_auth(token::ADMIN)).await;
+    assert_eq!((all.status, all.header("vary")), (200, Some("authorization")));
+    assert!(all.header("cache-control").unwrap().starts_with("private, max-age"), "{all:?}");
+    drop(streamer);
+
+    let streamer = Streamer::start(&postgres, &["--replica", "open"]).await;
+    active(&streamer.url("")).await;
+    let url = with_query(&streamer.url("/v1/shape"), &[("table", "t"), ("offset", "-1")]);
+    let page = |origin: &str, site: &str| {
+        let request = client().get(url.clone()).header("origin", origin).header("sec-fetch-site", site);
+        async { send(request).await.status }
+    };
+    assert_eq!(page("https://evil.example", "cross-site").await, 403);
+    assert_eq!(page("http://localhost:5173", "cross-site").await, 200, "another port of this machine");
+    assert_eq!(page("http://127.0.0.1:4000", "same-origin").await, 200);
+}
+
+#[tokio::test]
+async fn parameters_that_would_be_kept_for_ever_are_bounded() {
+    let (postgres, streamer) = start(&[]).await;
+    postgres.sql("create table t (id int primary key)").await;
+    let url = with_query(&streamer.url("/v1/shape"), &[("table", "t"), ("offset", "now"), ("where", "id::text = $1")]);
+    let post = |bytes: usize| {
+        let body = json!({"params[1]": "x".repeat(bytes)}).to_string();
+        let request = client().post(url.clone()).header("content-type", "application/json").body(body);
+        async { send(request).await.status }
+    };
+    assert_eq!(post(60_000).await, 200);
+    assert_eq!(post(70_000).await, 400);
+    assert_eq!(post(300_000).await, 413);
+}

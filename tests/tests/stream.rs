@@ -345,6 +345,29 @@ async fn pages_are_cut_and_narrowed() {
 }
 
 #[tokio::test]
+async fn a_page_looks_at_so_many_events_and_then_says_where_to_go_on() {
+    let (postgres, streamer) = orders::start(&[]).await;
+    postgres.sql("create table noise (id int primary key); select headwater.enable('noise', entity => 'noise')").await;
+    insert_order(&postgres, 1).await;
+    // More than a page looks at.
+    postgres.sql("insert into noise select n from generate_series(1, 60000) n").await;
+    insert_order(&postgres, 2).await;
+    streamer.cursor_now().await;
+    let (mut pages, mut found, mut cursor) = (0, 0, String::new());
+    loop {
+        let query = [("entity_type", "order"), ("cursor", cursor.as_str())];
+        let page = streamer.since(if cursor.is_empty() { &query[..1] } else { &query }).await;
+        pages += 1;
+        found += page["events"].as_array().unwrap().len();
+        text(&page, "cursor").clone_into(&mut cursor);
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!((pages, found), (2, 2));
+}
+
+#[tokio::test]
 async fn a_terminated_streamer_ends_its_streams_and_itself() {
     let (postgres, mut streamer) = orders::start(&[]).await;
     let mut connection = open(&streamer, &[], None).await;

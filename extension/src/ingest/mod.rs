@@ -219,7 +219,7 @@ pub(crate) fn check(event: &NewEvent, occurred_at: Micros, runner: Runner<'_>) -
 /// The table of an event that is declared, in a version that is known.
 fn declared(event: &NewEvent) -> Result<Rc<Table>, Reject> {
     let unknown = |reason: String| Reject::new(Code::UnknownEventType, reason);
-    let table = if is_name(&event.entity_type) { table::of_entity(&event.entity_type) } else { None }
+    let table = if is_name(&event.entity_type) { table::for_writing(&event.entity_type) } else { None }
         .ok_or_else(|| unknown(format!("no enabled table is entity {:?}", event.entity_type)))?;
     table.rules.get(event.name()).ok_or_else(|| {
         let known: Vec<_> = table.rules.iter().map(|(name, _)| format!("{}.{name}", event.entity_type)).collect();

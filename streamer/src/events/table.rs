@@ -18,7 +18,7 @@ pub(super) const PAGE_BYTES: usize = 1024 * 1024;
 /// What the table gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The last position read.
+    /// The position of the last event taken.
     pub last: Option<Position>,
     /// Set if there is more; then that is where to go on.
     pub more: Option<Position>,
@@ -26,16 +26,24 @@ pub struct Page {
     pub dropped: Position,
 }
 
+/// Events that a page looks at. A reader who wants few of very many comes back with a cursor that has moved, instead of
+/// keeping a connection to Postgres busy until some are found.
+const PAGE_EVENTS: i64 = 50_000;
+
 /// Planned anew each time with the values at hand, so that conditions that were not asked for fall away.
 const PAGE: &str = "select position, id::text, tenant_id, entity_type, entity_id, event_type, payload::text, \
      schema_version, occurred_at::text, recorded_at::text, user_id, client_id, source, applies \
-     from headwater.event where position > $1 and position <= $2 \
-       and ($4 is null or entity_type = any ($4)) \
-       and ($5 is null or entity_id = $5) \
+     from (select * from headwater.event where position > $1 and position <= $2 and ($5 is null or entity_id = $5) \
+       order by position limit $9) event \
+     where ($4 is null or entity_type = any ($4)) \
        and ($6 is null or recorded_at >= $6::timestamptz) \
        and ($7 or tenant_id is not distinct from $8 or (tenant_id is null and exists ( \
          select from headwater.entity e where e.entity_type = event.entity_type and e.tenant_column is null))) \
      order by position limit $3";
+
+/// Where a page ends that has looked at all it may.
+const LOOKED_AT: &str = "select position from headwater.event where position > $1 and position <= $2 and ($4 is null or entity_id = $4) \
+     order by position offset $3 - 1 limit 1";
 
 const DROPPED: &str = "select dropped_position from headwater.meta";
 
@@ -58,7 +66,7 @@ pub(super) async fn page(
         Reach::Tenant(tenant) => (false, tenant.as_deref()),
     };
     let entity_id = filter.entity_id();
-    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
         (&after.0, Type::INT8),
         (&upto.0, Type::INT8),
         (&rows_asked, Type::INT8),
@@ -67,6 +75,7 @@ pub(super) async fn page(
         (&recorded_since, Type::TEXT),
         (&everything, Type::BOOL),
         (&tenant, Type::TEXT),
+        (&PAGE_EVENTS, Type::INT8),
     ];
     let mut page = Page { last: None, more: None, dropped: Position(0) };
     {
@@ -83,6 +92,14 @@ pub(super) async fn page(
             page.last = Some(Position(row.try_get(0)?));
             count += 1;
             full = count == limit || bytes >= PAGE_BYTES;
+        }
+    }
+    // Within so short a way there cannot be more.
+    if page.more.is_none() && upto.0.saturating_sub(after.0) > PAGE_EVENTS {
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+            [(&after.0, Type::INT8), (&upto.0, Type::INT8), (&PAGE_EVENTS, Type::INT8), (&entity_id, Type::TEXT)];
+        if let Some(row) = client.query_typed(LOOKED_AT, &parameters).await?.first() {
+            page.more = Some(Position(row.try_get(0)?));
         }
     }
     // After the rows: what was dropped before they were read shows here.

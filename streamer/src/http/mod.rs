@@ -140,7 +140,7 @@ pub fn router(app: App, origins: &Origins, pages: Option<&Path>, local_names: bo
         .layer(DefaultBodyLimit::disable())
         .layer(cors(origins))
         .layer(Extension(origins.clone()))
-        .layer(from_fn_with_state(app.clone(), shapes_first))
+        .layer(from_fn_with_state((app.clone(), origins.clone()), shapes_first))
         .layer(compression())
         .with_state(app);
     let router = if local_names { router.layer(from_fn(host::require_local)) } else { router };
@@ -165,8 +165,8 @@ fn compression() -> CompressionLayer<impl Predicate> {
 }
 
 /// ElectricSQL's paths, in every spelling. Outside of our own rules for origins: theirs are other ones.
-async fn shapes_first(State(app): State<App>, request: Request, next: Next) -> Response {
-    match shape::route(app, request).await {
+async fn shapes_first(State((app, origins)): State<(App, Origins)>, request: Request, next: Next) -> Response {
+    match shape::route(app, &origins, request).await {
         Ok(response) => response,
         Err(request) => next.run(*request).await,
     }

@@ -1,9 +1,9 @@
 //! `/v1/shape`, `/v1/health` and `/`: ElectricSQL's protocol. Texts and headers are those that its clients know.
 
-use super::App;
 use super::access::{bearer, until};
 use super::body;
 use super::shape_headers::{self, Caching};
+use super::{App, Origins};
 use crate::identity::{Reach, Refusal};
 use crate::log::Feed;
 use crate::shape::{Answer, Body as Messages, MUST_REFETCH, Page, Parameters, ShapeError, ShapeOffset};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 /// What this path means, however it is written: `/v1//shape/` and `/v1/%73hape` are the same, so that nobody gets by the
 /// secret with another spelling. None if it is not one of ours.
-pub(super) async fn route(app: App, request: Request) -> Result<Response, Box<Request>> {
+pub(super) async fn route(app: App, origins: &Origins, request: Request) -> Result<Response, Box<Request>> {
     let path = request.uri().path();
     if !(path == "/" || path.contains("/v1") || path.contains('%') || path.starts_with("//")) {
         return Err(Box::new(request));
@@ -33,6 +33,9 @@ pub(super) async fn route(app: App, request: Request) -> Result<Response, Box<Re
     let mut response = match *path.as_slice() {
         [] if matches!(*request.method(), Method::GET | Method::HEAD) => StatusCode::OK.into_response(),
         ["v1", "health"] if matches!(*request.method(), Method::GET | Method::HEAD) => health(&app),
+        ["v1", "shape"] if is_foreign_page(&app, origins, request.headers()) => {
+            plain_error(StatusCode::FORBIDDEN, &json!({ "message": FOREIGN_PAGE }))
+        }
         ["v1", "shape"] => shape(&app, request).await,
         [] | ["v1", ..] => (StatusCode::NOT_FOUND, "Not found").into_response(),
         _ => return Err(Box::new(request)),
@@ -50,6 +53,22 @@ fn health(app: &App) -> Response {
     let headers =
         [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate")];
     (code, headers, json!({ "status": status }).to_string()).into_response()
+}
+
+/// A filter and its parameters, several times over; as a tree a body takes some thirty times its length.
+const MAX_BODY_BYTES: usize = 256 << 10;
+
+const FOREIGN_PAGE: &str =
+    "Forbidden - without authentication, pages of other sites may not read: start with --cors-origin to let one in";
+
+/// Whether a browser says that the page of another site asks, and whoever asks is let in: then the page would read what only
+/// its reader can reach. ElectricSQL's answers are for any origin, which is right where a secret or a token is needed.
+fn is_foreign_page(app: &App, origins: &Origins, headers: &HeaderMap) -> bool {
+    let is_allowed = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origins.allow(origin));
+    app.guard.is_open()
+        && app.shape_secret.is_none()
+        && headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
+        && !headers.get(header::ORIGIN).is_some_and(is_allowed)
 }
 
 async fn shape(app: &App, request: Request) -> Response {
@@ -71,6 +90,10 @@ async fn shape(app: &App, request: Request) -> Response {
             Ok(text) => text,
             Err(problem) => return problem.into_response(),
         };
+        if text.text.len() > MAX_BODY_BYTES {
+            let message = format!("the body of a shape's request has at most {MAX_BODY_BYTES} bytes");
+            return plain_error(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "message": message }));
+        }
         if let Err(response) = take_body(&text.text, &mut parameters) {
             return *response;
         }
@@ -95,7 +118,7 @@ async fn shape(app: &App, request: Request) -> Response {
             Err(error) => Err(error),
         }
     };
-    let response = outcome.unwrap_or_else(|error| failed(&error, caller.reach != Reach::Everything));
+    let response = outcome.unwrap_or_else(|error| failed(&error, caller.private));
     if method == Method::HEAD {
         let (parts, _) = response.into_parts();
         return Response::from_parts(parts, Body::empty());
@@ -114,7 +137,8 @@ fn parameters(uri: &Uri) -> Parameters {
 pub(super) struct ShapeCaller {
     pub(super) reach: Reach,
     pub(super) until: Option<Instant>,
-    /// Whether a token says so; then answers are for its holder alone.
+    /// Whether the `Authorization` header says so; then answers are for its holder alone: it is no part of the address by
+    /// which caches know them.
     pub(super) private: bool,
 }
 
@@ -132,10 +156,10 @@ async fn authenticate(app: &App, headers: &HeaderMap, parameters: &Parameters) -
         }
     }
     let caller = app.guard.identify(bearer(headers)?).await?;
-    let private = caller.reach != Reach::Everything;
-    if app.shape_secret.is_some() && !private && app.guard.is_open() {
+    if app.shape_secret.is_some() && caller.reach == Reach::Everything && app.guard.is_open() {
         return Err(Refusal::Missing);
     }
+    let private = !app.guard.is_open();
     Ok(ShapeCaller { until: until(&caller), reach: caller.reach, private })
 }
 

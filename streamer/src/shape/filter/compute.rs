@@ -108,6 +108,15 @@ pub(super) fn array<'a>(op: Op, left: Maybe<'a>, right: Maybe<'a>) -> Result<May
     }
 }
 
+/// What one text in an evaluation may come to. A condition can name a column thousands of times, and Postgres, where the limit
+/// is 1 GiB, evaluates it in a process of its own; here it would be everybody's memory.
+const MAX_TEXT_BYTES: usize = 16 << 20;
+
+/// Whether so long a text is taken.
+pub(super) fn fits(bytes: usize) -> Result<(), Fail> {
+    if bytes > MAX_TEXT_BYTES { Err(Fail("a text becomes too long")) } else { Ok(()) }
+}
+
 /// With two sides.
 pub(super) fn binary(op: Op, left: &Value<'_>, right: &Value<'_>) -> Result<Maybe<'static>, Fail> {
     if op.compares() {
@@ -115,7 +124,10 @@ pub(super) fn binary(op: Op, left: &Value<'_>, right: &Value<'_>) -> Result<Mayb
         return Ok(Some(Value::Bool(compared(op, order))));
     }
     let value = match (op, left, right) {
-        (Op::Join, Value::Text(a), Value::Text(b)) => Value::text(format!("{a}{b}")),
+        (Op::Join, Value::Text(a), Value::Text(b)) => {
+            fits(a.len() + b.len())?;
+            Value::text(format!("{a}{b}"))
+        }
         (Op::Like { negated, fold, letters }, a, Value::Text(pattern)) => {
             let (Value::Text(text) | Value::Bpchar(text)) = a else { return Err(UNKNOWN) };
             let matches = if fold {

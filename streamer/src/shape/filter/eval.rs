@@ -80,6 +80,7 @@ pub(super) fn value<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Maybe<'a>, Fail
         Kind::Concat(all) => {
             let mut joined = String::new();
             for one in all {
+                compute::fits(joined.len())?;
                 match value(one, row)? {
                     None => {}
                     // What the output function says, not the cast.

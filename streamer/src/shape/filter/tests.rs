@@ -597,6 +597,19 @@ fn of_atoms() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn a_condition_cannot_multiply_a_row() {
+    let call = |arguments: usize| format!("length(concat({})) > 0", vec!["t"; arguments].join(", "));
+    let filter = parse(&call(100), &no_params(), &table()).unwrap();
+    let mut row = vec![None; table().columns.len()];
+    row[2] = Some("x");
+    assert_eq!(filter.matches(&row), Some(true));
+    let long = "x".repeat(1 << 20);
+    row[2] = Some(&long);
+    assert_eq!(filter.matches(&row), None, "an error");
+    assert!(parse(&call(101), &no_params(), &table()).is_err());
+}
+
 proptest! {
     /// The normal form is satisfied where the filter is true, whatever the subqueries have.
     #[test]
