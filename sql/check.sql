@@ -1,5 +1,5 @@
 create function headwater.check(verify boolean default false) returns table (problem text, statement text)
-  language sql stable set search_path = pg_catalog, pg_temp
+  language sql volatile set search_path = pg_catalog, pg_temp
 as $$
   with enabled as (
     select e.*, e.relation::text as name, c.oid is not null as there
@@ -110,7 +110,11 @@ as $$
   union all
   select s.problem, s.statement from headwater.check_sequences() s
   union all
+  select d.problem, d.statement from headwater.check_definitions() d
+  union all
   select c.problem, c.statement from headwater.check_snapshots() c where verify
+  union all
+  select r.problem, r.statement from headwater.check_rows() r where verify
 $$;
 comment on function headwater.check(boolean) is
   'One row for each problem in this database''s set-up, with the statement that mends it. No row: all is well.

@@ -10,12 +10,17 @@ declare
   part regclass;
   captured boolean;
   differs boolean := false;
+  numbers_hold boolean;
   wrong text;
   explanation text;
 begin
   select * into known from headwater.member m where m.relation = relation;
   select * into entity from headwater.entity e where e.relation = relation for update;
-  -- Numbers of columns tell nothing in a restored copy: there the names in the registry are right.
+  -- pg_upgrade keeps numbers of columns, and a dump of a table that never lost one does.
+  numbers_hold := known.columns is not null and not exists (
+    select from jsonb_object_keys(known.columns) n (number)
+    where not exists (select from pg_attribute a where a.attrelid = relation and a.attnum = n.number::int2 and not a.attisdropped));
+  -- Else they tell nothing in a restored copy: there the names in the registry are right.
   if known.seen_in is distinct from headwater.place_of(relation) then
     known.seen_in := null;
   end if;
@@ -36,8 +41,10 @@ begin
     perform headwater.set_identity(member, null) from headwater.members(relation) member
     where not exists (select from headwater.member m where m.relation = member);
     return;
-  elsif known.seen_in is not null then
+  elsif known.seen_in is not null or numbers_hold then
     differs := headwater.follow_columns(relation);
+    -- Numbers of types do not hold there.
+    differs := differs and known.seen_in is not null;
     select * into entity from headwater.entity e where e.relation = relation;
   end if;
   if not entity.enabled then

@@ -5,12 +5,23 @@ declare
   changed regclass;
   message text;
 begin
-  if current_setting('headwater.follow', true) = 'off' then
+  if not headwater.following() then
     return;
   end if;
   if tg_tag in ('ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER EXTENSION') then
     -- Names within statements that backends keep.
     perform headwater.invalidate(m.relation) from headwater.member m;
+    if tg_tag = 'ALTER TYPE' then
+      begin
+        perform headwater.follow_types(array(
+          select case c.classid when 'pg_type'::regclass then c.objid else (select t.reltype from pg_class t where t.oid = c.objid) end
+          from pg_event_trigger_ddl_commands() c where c.classid in ('pg_class'::regclass, 'pg_type'::regclass)));
+      exception when others then
+        get stacked diagnostics message = message_text;
+        raise warning 'headwater could not follow this change of a type: %', message
+          using hint = 'select headwater.reconcile(…) records what rows of the tables that use it print now.';
+      end;
+    end if;
     return;
   end if;
   for changed in

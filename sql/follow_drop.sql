@@ -6,7 +6,7 @@ declare
   entity text;
   changed regclass;
 begin
-  if current_setting('headwater.follow', true) = 'off' then
+  if not headwater.following() then
     return;
   end if;
   for entity in

@@ -7,7 +7,8 @@ grant execute on function
   headwater.history(text, text, timestamptz, int, uuid, text),
   headwater.lift(text, text, text, int, jsonb),
   headwater.materialize(text, text, timestamptz, text),
-  headwater.check(boolean), headwater.check_snapshots(), headwater.check_sequences(), headwater.members(regclass), headwater.is_captured(regclass),
+  headwater.check(boolean), headwater.check_snapshots(), headwater.check_rows(), headwater.check_definitions(), headwater.check_sequences(),
+  headwater.members(regclass), headwater.is_captured(regclass),
   headwater.digest_of_events(bytea, text, text, text, timestamptz, uuid, timestamptz, uuid), headwater.digest_of_snapshot(bytea, jsonb, int),
   headwater.caller(), headwater.singular(text)
   to headwater_reader;

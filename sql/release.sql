@@ -13,7 +13,7 @@ begin
   end loop;
   if exists (select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
              where p.pubname = 'headwater_tables' and r.prrelid = relation) then
-    execute format('alter publication headwater_tables drop table %s', relation);
+    execute format('alter publication headwater_tables drop table only %s', relation);
   end if;
   select m.* into known from headwater.member m where m.relation = release.relation;
   -- Whoever has changed it since wants it as it is.

@@ -2,8 +2,7 @@ create function headwater.remember(relation regclass) returns void
   language sql set search_path = pg_catalog, pg_temp
 as $$
   update headwater.member m
-  set columns = (select jsonb_object_agg(a.attnum, jsonb_build_object('name', a.attname, 'type', a.atttypid::bigint))
-                 from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped),
+  set columns = headwater.columns_of(relation),
       captured = case when (select bool_and(headwater.is_captured(member)) from headwater.members(relation) member) then true
                       -- Before its triggers first stood, as while a dump is restored, a table is not one that lost them.
                       when m.captured is not null and m.seen_in = headwater.place_of(relation) then false end,

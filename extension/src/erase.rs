@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use headwater_model::event::{Code, Reject};
 use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::Map;
@@ -90,8 +91,40 @@ fn erase(entity_type: &str, entity_id: &str) -> i64 {
             applies: true,
         };
         record(tenants.into_iter().map(tombstone));
+        tell_of_former_keys(client, entity_type, entity_id);
         emptied.expect("a count").unwrap_or(0)
     })
+}
+
+/// How many events before a `created` the `deleted` of the same statement is looked for.
+const POSITIONS_LOOKED_AT: i32 = 1000;
+
+/// A row whose key was changed is a new entity, and what stood under its former key is another's history. Nothing names that
+/// entity for certain: whether it was the same person is for the caller to say.
+fn tell_of_former_keys(client: &mut SpiClient<'_>, entity_type: &str, entity_id: &str) {
+    let former: Option<String> = run_once(
+        client,
+        "select string_agg(format('select headwater.erase(%L, %L);', $1, f.entity_id), ' ')
+         from (select distinct d.entity_id
+               from headwater.event c
+               join headwater.event d on d.position between c.position - $3 and c.position - 1
+                 and d.entity_type = c.entity_type and d.event_type = $1 || '.deleted' and d.source = 'capture'
+                 and d.recorded_at = c.recorded_at and d.entity_id <> c.entity_id
+               where c.entity_type = $1 and c.entity_id = $2 and c.event_type = $1 || '.created' and c.source = 'capture'
+                 and not exists (select from headwater.erased x where x.entity_type = $1 and x.entity_id = d.entity_id)
+               order by 1 limit 10) f",
+        &[entity_type.into(), entity_id.into(), POSITIONS_LOOKED_AT.into()],
+    )
+    .first()
+    .get_one()
+    .expect("a text");
+    if let Some(former) = former {
+        let what =
+            format!("{entity_type} {entity_id:?} may have had another key before: what stood under that is not erased");
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, what, function_name!())
+            .set_hint(format!("The same statement that created it deleted these. If one was the same: {former}"))
+            .report(PgLogLevel::NOTICE);
+    }
 }
 
 /// Every tenant that has had the entity: each is told.

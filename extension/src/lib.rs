@@ -7,6 +7,7 @@
 //! * `ingest`: clients' events → the event table and the row
 //! * `emit`, `materialize`, `declare`, `upcast`: the other functions of the SQL surface
 //! * `erase`, `retention`: what may change events
+//! * `options`: the settings that the extension has
 //! * `openapi`: the HTTP API and the entities, for clients to be made of
 //! * `head`: where an entity's fold stands, and the fold, read from the event table
 //! * `custom`: the application's own merge functions; `put_off`: what those whose code runs in ingest may not do
@@ -26,6 +27,7 @@ mod ingest;
 mod jsonb;
 mod materialize;
 mod openapi;
+mod options;
 mod put_off;
 mod raise;
 mod render;
@@ -49,6 +51,7 @@ pgrx::pg_module_magic!(name, version);
 pub extern "C-unwind" fn _PG_init() {
     table::watch_for_changes();
     put_off::watch();
+    options::define();
 }
 
 /// What `cargo pgrx test` looks for.

@@ -14,7 +14,8 @@ extension_sql_file!("../../sql/member.sql", name = "member", requires = ["snapsh
 extension_sql_file!("../../sql/erased.sql", name = "erased", requires = ["member"]);
 extension_sql_file!("../../sql/past_entity.sql", name = "past_entity", requires = ["erased"]);
 extension_sql_file!("../../sql/change_allowed.sql", name = "change_allowed", requires = ["past_entity"]);
-extension_sql_file!("../../sql/refuse_change.sql", name = "refuse_change", requires = ["change_allowed"]);
+extension_sql_file!("../../sql/following.sql", name = "following", requires = ["change_allowed"]);
+extension_sql_file!("../../sql/refuse_change.sql", name = "refuse_change", requires = ["following"]);
 extension_sql_file!("../../sql/caller.sql", name = "caller", requires = ["refuse_change"]);
 extension_sql_file!("../../sql/uuid_v7.sql", name = "uuid_v7", requires = ["caller"]);
 extension_sql_file!("../../sql/invalidate.sql", name = "invalidate", requires = ["uuid_v7"]);
@@ -25,7 +26,8 @@ extension_sql_file!("../../sql/lock_snapshots.sql", name = "lock_snapshots", req
 extension_sql_file!("../../sql/singular.sql", name = "singular", requires = ["lock_snapshots"]);
 extension_sql_file!("../../sql/require_owner.sql", name = "require_owner", requires = ["singular"]);
 extension_sql_file!("../../sql/require_capturable.sql", name = "require_capturable", requires = ["require_owner"]);
-extension_sql_file!("../../sql/members.sql", name = "members", requires = ["require_capturable"]);
+extension_sql_file!("../../sql/why_not_capturable.sql", name = "why_not_capturable", requires = ["require_capturable"]);
+extension_sql_file!("../../sql/members.sql", name = "members", requires = ["why_not_capturable"]);
 extension_sql_file!("../../sql/place_of.sql", name = "place_of", requires = ["members"]);
 extension_sql_file!("../../sql/leaves.sql", name = "leaves", requires = ["place_of"]);
 extension_sql_file!("../../sql/key_of.sql", name = "key_of", requires = ["leaves"]);
@@ -38,7 +40,8 @@ extension_sql_file!("../../sql/set_trigger_modes.sql", name = "set_trigger_modes
 extension_sql_file!("../../sql/set_identity.sql", name = "set_identity", requires = ["set_trigger_modes"]);
 extension_sql_file!("../../sql/attach_member.sql", name = "attach_member", requires = ["set_identity"]);
 extension_sql_file!("../../sql/attach_capture.sql", name = "attach_capture", requires = ["attach_member"]);
-extension_sql_file!("../../sql/remember.sql", name = "remember", requires = ["attach_capture"]);
+extension_sql_file!("../../sql/columns_of.sql", name = "columns_of", requires = ["attach_capture"]);
+extension_sql_file!("../../sql/remember.sql", name = "remember", requires = ["columns_of"]);
 extension_sql_file!("../../sql/release.sql", name = "release", requires = ["remember"]);
 extension_sql_file!("../../sql/grant_client.sql", name = "grant_client", requires = ["release"]);
 extension_sql_file!("../../sql/rows.sql", name = "rows", requires = ["grant_client"]);
@@ -56,7 +59,8 @@ extension_sql_file!("../../sql/rename_fields.sql", name = "rename_fields", requi
 extension_sql_file!("../../sql/follow_columns.sql", name = "follow_columns", requires = ["rename_fields"]);
 extension_sql_file!("../../sql/follow_partitions.sql", name = "follow_partitions", requires = ["follow_columns"]);
 extension_sql_file!("../../sql/follow.sql", name = "follow", requires = ["follow_partitions"]);
-extension_sql_file!("../../sql/enable_table.sql", name = "enable_table", requires = ["follow"]);
+extension_sql_file!("../../sql/follow_types.sql", name = "follow_types", requires = ["follow"]);
+extension_sql_file!("../../sql/enable_table.sql", name = "enable_table", requires = ["follow_types"]);
 extension_sql_file!("../../sql/enable.sql", name = "enable", requires = ["enable_table"]);
 extension_sql_file!("../../sql/disable.sql", name = "disable", requires = ["enable"]);
 extension_sql_file!("../../sql/disable_all.sql", name = "disable_all", requires = ["disable"]);
@@ -93,7 +97,9 @@ extension_sql_file!("../../sql/type_schema.sql", name = "type_schema", requires 
 extension_sql_file!("../../sql/openapi.sql", name = "openapi", requires = ["type_schema"]);
 extension_sql_file!("../../sql/check_snapshots.sql", name = "check_snapshots", requires = ["openapi"]);
 extension_sql_file!("../../sql/check_sequences.sql", name = "check_sequences", requires = ["check_snapshots"]);
-extension_sql_file!("../../sql/check.sql", name = "check", requires = ["check_sequences"]);
+extension_sql_file!("../../sql/check_rows.sql", name = "check_rows", requires = ["check_sequences"]);
+extension_sql_file!("../../sql/check_definitions.sql", name = "check_definitions", requires = ["check_rows"]);
+extension_sql_file!("../../sql/check.sql", name = "check", requires = ["check_definitions"]);
 extension_sql_file!("../../sql/follow_ddl.sql", name = "follow_ddl", requires = ["check"]);
 extension_sql_file!("../../sql/follow_drop.sql", name = "follow_drop", requires = ["follow_ddl"]);
 extension_sql_file!("../../sql/event_triggers.sql", name = "event_triggers", requires = ["follow_drop"]);

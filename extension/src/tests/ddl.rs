@@ -315,4 +315,84 @@ mod tests {
         assert_eq!(one::<i64>("select count(*) from headwater.event"), Some(2));
         run("drop extension headwater; insert into d values (2); delete from p; truncate i");
     }
+
+    #[pg_test]
+    fn nobody_but_a_superuser_may_have_ddl_go_unfollowed() {
+        things();
+        run(
+            "create role eve; grant create on schema public to eve; alter table things owner to eve; set local role eve",
+        );
+        assert_eq!(failure("set headwater.follow = 'off'").0, "42501");
+        run(
+            "alter table things rename secret to plain; reset role; insert into things values (2, 'a', 'hush', 'seen')",
+        );
+        assert_eq!(one::<i64>("select count(*) from headwater.event where payload::text like '%hush%'"), Some(0));
+        assert_eq!(rows("select excluded from headwater.entity"), json!([{"excluded": ["plain"]}]));
+    }
+
+    #[pg_test]
+    fn check_finds_what_was_not_followed() {
+        things();
+        let problems = || rows("select problem, statement from headwater.check(true) where problem not like '%slot%'");
+        assert_eq!(problems(), json!([]));
+        let mended = |damage: &str, says: &str| {
+            run(&format!("set local headwater.follow = off; {damage}; set local headwater.follow = on"));
+            let found = problems();
+            assert!(found.to_string().contains(says), "{damage}: {found}");
+            for problem in found.as_array().expect("rows") {
+                run(problem["statement"].as_str().expect("a statement"));
+            }
+            assert_eq!(problems(), json!([]), "{damage}");
+        };
+        mended("alter table things rename secret to plain", "nobody followed it");
+        assert_eq!(rows("select excluded from headwater.entity"), json!([{"excluded": ["plain"]}]));
+        mended("alter table things alter column note type varchar(9)", "nobody followed it");
+        mended(
+            "alter table things disable trigger headwater_update; update things set note = 'unseen';
+             alter table things enable always trigger headwater_update",
+            "1 of 1 rows of public.things that were looked at are not the fold of their events, '1' for one",
+        );
+        mended("set local session_replication_role = replica; alter table things disable trigger headwater_delete; delete from things;
+                alter table things enable always trigger headwater_delete; set local session_replication_role = origin", "rows of public.things");
+        mended("create table kin () inherits (things)", "escape capture: tables inherit from table public.things");
+        assert_eq!(one::<bool>("select enabled from headwater.entity"), Some(false));
+    }
+
+    #[pg_test]
+    fn renamed_values_and_attributes_are_recorded() {
+        run("create type mood as enum ('a', 'b'); create type pair as (a int, b mood[]);
+             create table d (id int primary key, m mood, p pair); select headwater.enable('d');
+             insert into d values (1, 'a', row(1, '{a}')), (2, 'b', null)");
+        run("alter type mood rename value 'a' to 'z'");
+        let expected =
+            json!([{"entity_id": "1", "name": "updated", "payload": {"id": 1, "m": "z", "p": {"a": 1, "b": ["z"]}}}]);
+        let recorded = || {
+            rows(
+                "select entity_id, split_part(event_type, '.', 2) as name, payload from headwater.event where position > 2 order by position",
+            )
+        };
+        let all = recorded();
+        let new: Vec<_> =
+            all.as_array().expect("rows").iter().filter(|event| event["name"] == "updated").cloned().collect();
+        assert_eq!(json!(new), expected);
+        run("alter type pair rename attribute a to n cascade");
+        assert_eq!(
+            one::<pgrx::JsonB>("select headwater.materialize('d', '1') -> 'p'").map(|json| json.0),
+            Some(json!({"n": 1, "b": ["z"]}))
+        );
+        let before = one::<i64>("select count(*) from headwater.event");
+        run("alter type mood add value 'c'");
+        assert_eq!(one::<i64>("select count(*) from headwater.event"), before);
+    }
+
+    /// As after pg_upgrade, which fires no event trigger: the first command there may be a rename.
+    #[pg_test]
+    fn renames_are_followed_in_an_upgraded_cluster() {
+        things();
+        run("update headwater.member set seen_in = 'elsewhere'");
+        run("alter table things rename secret to plain; insert into things values (2, 'a', 'hush', 'seen')");
+        assert_eq!(rows("select excluded from headwater.entity"), json!([{"excluded": ["plain"]}]));
+        assert_eq!(one::<i64>("select count(*) from headwater.event where payload::text like '%hush%'"), Some(0));
+        assert_eq!(rows("select problem from headwater.check() where problem not like '%slot%'"), json!([]));
+    }
 }
