@@ -14,7 +14,7 @@ use crate::custom::Runner;
 use crate::head::{has_event, is_erased, object};
 use crate::ingest::apply::{self, Prepared};
 use crate::ingest::record::{self, Record, Source};
-use crate::ingest::{Checked, check, lock_for_record};
+use crate::ingest::{Checked, begin_batch, check, lock_for_record};
 use crate::{session, table};
 
 #[pg_extern(sql = false)]
@@ -99,6 +99,7 @@ fn emit(
         let runner = Runner::Role(session::caller(), None);
         let Checked { table, lifted } =
             check(&event, occurred_at, runner).unwrap_or_else(|rejection| refuse(&rejection.reject));
+        begin_batch();
         let prepared = Prepared::emitted(table, event, lifted, occurred_at);
         apply::apply(&[&prepared], session::caller(), None).unwrap_or_else(|reject| refuse(&reject));
     } else {

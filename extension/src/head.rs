@@ -141,6 +141,8 @@ pub(crate) struct Folding {
     pub(crate) folded: Option<Order>,
     /// The applying events above the base.
     pub(crate) events: Vec<StoredEvent>,
+    /// Where two events stand in one place: somebody has used the id of another event.
+    pub(crate) doubled: Vec<Order>,
 }
 
 /// Up to where an entity is folded.
@@ -202,7 +204,7 @@ pub(crate) fn folding_of(
         ],
     );
     let get = "the event table's columns are not null";
-    let mut folding = Folding { base: None, folded: None, events: Vec::with_capacity(rows.len()) };
+    let mut folding = Folding { base: None, folded: None, events: Vec::with_capacity(rows.len()), doubled: Vec::new() };
     for row in rows {
         let order = order_of(&row, 1, 2);
         let members = row.get::<JsonB>(5).expect("a jsonb").and_then(|members| object(members.0));
@@ -219,7 +221,13 @@ pub(crate) fn folding_of(
         folding.events.push(StoredEvent { occurred_at, id, name: name.to_owned(), captured, payload });
     }
     // One that is there twice counts once.
-    folding.events.dedup_by_key(|event: &mut StoredEvent| event.order());
+    folding.events.dedup_by(|event, before| {
+        let same = event.order() == before.order();
+        if same {
+            folding.doubled.push(event.order());
+        }
+        same
+    });
     folding
 }
 
@@ -230,7 +238,7 @@ fn order_of(row: &pgrx::spi::SpiHeapTupleData<'_>, at: usize, id: usize) -> Opti
 }
 
 /// A state, and the event that last began it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Folded {
     pub(crate) state: Option<State>,
     /// `None` where the state began with the baseline, or has not begun.
@@ -239,8 +247,12 @@ pub(crate) struct Folded {
 
 /// The fold; `runner` says as whom custom rules are called.
 pub(crate) fn fold(baseline: Option<State>, events: &mut [StoredEvent], rules: &Rules, runner: Runner<'_>) -> Folded {
+    fold_on(Folded { state: baseline, begun_by: None }, events, rules, runner)
+}
+
+/// The fold of what was folded `before`, and these events behind.
+pub(crate) fn fold_on(before: Folded, events: &mut [StoredEvent], rules: &Rules, runner: Runner<'_>) -> Folded {
     let mut custom = |function: &str, state: &State, event: &StoredEvent| custom::merge(runner, function, state, event);
-    let before = Folded { state: baseline, begun_by: None };
     fold::in_order(events).fold(before, |Folded { state, begun_by }, event| {
         let was_absent = state.is_none();
         let state = fold::apply(state, event, rules, &mut custom);

@@ -1,7 +1,7 @@
 //! What there is to know of an enabled table: read once from the registry and the catalog, dropped when either changes.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use headwater_model::clock::Micros;
@@ -154,6 +154,13 @@ thread_local! {
     static BY_RELATION: RefCell<HashMap<Oid, Rc<Table>>> = RefCell::default();
     static BY_ENTITY: RefCell<HashMap<String, Rc<Table>>> = RefCell::default();
     static CHANGED: Cell<bool> = const { Cell::new(false) };
+    /// Partitions whose indexes are known to the caches.
+    static LEAVES: RefCell<HashSet<Oid>> = RefCell::default();
+}
+
+/// Has the caches forgotten when this partition changes too: its indexes get new numbers with `reindex concurrently`.
+pub(crate) fn watch_leaf(leaf: Oid) {
+    LEAVES.with_borrow_mut(|leaves| leaves.insert(leaf));
 }
 
 /// Has Postgres tell this backend when a table changes, or its registry entry (`headwater.invalidate`).
@@ -163,6 +170,7 @@ pub(crate) fn watch_for_changes() {
         // Runs wherever Postgres takes in invalidations, also while the caches are in use: so it only leaves a note.
         let known = relid == Oid::INVALID
             || BY_RELATION.with(|tables| tables.try_borrow().map_or(true, |tables| tables.contains_key(&relid)))
+            || LEAVES.with(|leaves| leaves.try_borrow().map_or(true, |leaves| leaves.contains(&relid)))
             || BY_ENTITY.with(|tables| {
                 tables.try_borrow().map_or(true, |tables| tables.values().any(|table| table.relid == relid))
             });
@@ -178,6 +186,7 @@ fn forget_what_changed() {
     if CHANGED.replace(false) {
         BY_RELATION.with_borrow_mut(HashMap::clear);
         BY_ENTITY.with_borrow_mut(HashMap::clear);
+        LEAVES.with_borrow_mut(HashSet::clear);
     }
 }
 

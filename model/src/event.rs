@@ -205,7 +205,7 @@ pub fn is_name(name: &str) -> bool {
 
 /// What marks the id of a fill: UUIDv8, the version that RFC 9562 leaves to applications. It sorts behind the v4 or v7
 /// id that it is derived from.
-const FILL_VERSION: usize = 8;
+pub const FILL_VERSION: usize = 8;
 
 /// The id of a fill behind the event `id`: its bits but for the version, so that it sorts shortly behind it and fills sort
 /// as their causes do, and in the end a few random ones. `None` if no UUIDv8 sorts behind that id.

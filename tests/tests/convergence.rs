@@ -424,7 +424,8 @@ impl Writer {
         };
         let late = if self.random.below(3) == 0 { i64::try_from(self.random.below(2_000_000)).unwrap() } else { 0 };
         json!({
-            "id": uuid::Uuid::from_u128(u128::from(self.random.any()) << 64 | u128::from(self.random.any())),
+            "id": uuid::Builder::from_u128(u128::from(self.random.any()) << 64 | u128::from(self.random.any()))
+                .with_version(uuid::Version::Random).with_variant(uuid::Variant::RFC4122).into_uuid(),
             "entity_type": entity, "event_type": format!("{entity}.{name}"), "entity_id": id, "tenant_id": self.tenant(),
             "timestamp": Micros(now - late).to_string(), "payload": payload,
         })

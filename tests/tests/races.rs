@@ -124,6 +124,68 @@ async fn reconcile_records_nothing_that_a_writer_has_just_changed() {
     assert_eq!(2, postgres.count("select count(*) from headwater.event where event_type = 'rc.updated'").await);
 }
 
+#[tokio::test]
+async fn erase_names_the_keys_that_a_row_may_have_had_before() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table kc (id int primary key, v text); select headwater.enable('kc'); insert into kc values (1, 'SECRET'), (5, 'other');
+             update kc set id = 2 where id = 1",
+        )
+        .await;
+    let told = |id: &'static str| {
+        let erase = format!("select headwater.erase('kc', '{id}')");
+        let postgres = &postgres;
+        async move { String::from_utf8(postgres.run("psql", &["-c", &erase]).await.stderr).unwrap() }
+    };
+    let notice = told("2").await;
+    assert!(notice.contains("select headwater.erase('kc', '1');"), "{notice}");
+    assert_eq!("", told("1").await);
+    assert_eq!("", told("5").await);
+    assert_eq!(0, postgres.count("select count(*) from headwater.event where payload::text like '%SECRET%'").await);
+}
+
+/// What a session set before the library was loaded, it had no right to set.
+#[tokio::test]
+async fn ddl_is_followed_whatever_a_session_has_set() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create role eve; grant create on schema public to eve; create table fg (id int primary key, secret text);
+             select headwater.enable('fg', exclude => '{secret}'); alter table fg owner to eve",
+        )
+        .await;
+    let eve = postgres.connect().await;
+    eve.batch_execute("set role eve; set headwater.follow = 'off'; alter table fg rename secret to plain")
+        .await
+        .unwrap();
+    eve.batch_execute("insert into fg values (1, 'SECRET')").await.unwrap();
+    assert_eq!(0, postgres.count("select count(*) from headwater.event where payload::text like '%SECRET%'").await);
+    assert_eq!(1, postgres.count("select count(*) from headwater.entity where excluded = '{plain}'").await);
+}
+
+/// A key's index has another number after that.
+#[tokio::test]
+async fn ingest_goes_on_after_a_partitions_index_was_rebuilt() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table ki (id int primary key, n int) partition by range (id);
+             create table ki1 partition of ki for values from (0) to (100); select headwater.enable('ki')",
+        )
+        .await;
+    let client = postgres.connect().await;
+    for id in 1..=2 {
+        let batch = format!(
+            "select headwater.ingest(jsonb_build_array(jsonb_build_object('id', gen_random_uuid(), 'entity_type', 'ki', 'event_type', 'ki.created',
+               'entity_id', '{id}', 'payload', '{{\"n\": 1}}'::jsonb, 'timestamp', now())), '{{\"trusted\": true}}')"
+        );
+        client.batch_execute(&batch).await.unwrap();
+        postgres.sql("reindex table concurrently ki1").await;
+    }
+    assert_eq!(2, postgres.count("select count(*) from ki").await);
+}
+
 /// A snapshot that is older than the locks would not show what others have just committed.
 #[tokio::test]
 async fn an_old_snapshot_is_refused() {

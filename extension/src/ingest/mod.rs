@@ -23,12 +23,13 @@ mod write;
 
 pub(crate) use outcome::Rejection;
 pub(crate) use row::lock_for_record;
+pub(crate) use touched::begin_batch;
 pub(crate) use write::delete as delete_row;
 
 use std::rc::Rc;
 
 use headwater_model::clock::{Micros, Stamper};
-use headwater_model::event::{Code, NewEvent, Reject, is_name};
+use headwater_model::event::{Code, FILL_VERSION, NewEvent, Reject, is_name};
 use headwater_model::fold::State;
 use headwater_model::upcast::Shape;
 use pgrx::pg_sys::Oid;
@@ -75,14 +76,26 @@ impl Arrived {
     }
 }
 
+/// Events in a batch: each entity that is not there yet takes a lock by name, of which a server has some 7,000 for everybody
+/// (`max_locks_per_transaction` times `max_connections`), unless it is told otherwise.
+const MAX_EVENTS: usize = 5000;
+
 #[pg_extern(sql = false)]
 fn ingest(events: StoredJson, claims: JsonB) -> JsonB {
     require_read_committed();
     let Some(events) = events.0.elements() else {
         raise(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "a batch is a JSON array of events", String::new())
     };
+    if events.len() > MAX_EVENTS {
+        raise(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("a batch of {} events is too large", events.len()),
+            format!("Send at most {MAX_EVENTS} at a time."),
+        )
+    }
     let identity = Identity::of(&claims.0);
     lock_events();
+    begin_batch();
     let mut outcome = Outcome::default();
 
     let arrived = receive(events, &identity, &mut outcome);
@@ -150,6 +163,11 @@ fn receive(events: Vec<Stored<'static>>, identity: &Identity, outcome: &mut Outc
                 continue;
             }
         };
+        if event.id.get_version_num() == FILL_VERSION {
+            let reason = "ids of version 8 are the server's own; a device makes ids of version 7 or 4";
+            refuse(Reject::new(Code::Conflict, reason));
+            continue;
+        }
         if let Err(reject) = identity.claim(&mut event) {
             refuse(reject);
             continue;

@@ -30,12 +30,14 @@ pub(super) fn lock(
     keys.require_canonical(table, ids, role, claims)?;
     let mut rows = keys.lock(table, tenant, role, claims);
     let absent: Vec<String> = ids.iter().filter(|id| !rows.contains_key(*id)).cloned().collect();
+    require_own_spelling(ids, &absent, &rows)?;
     if !absent.is_empty() {
         lock_names(table, &absent);
         // Other transactions may be creating them, or have done so while we waited for their names.
         let keys = Keys::of(table, &absent)?;
         if unseen::wait_for_inserts(table, &keys, role, claims) {
             rows.extend(keys.lock(table, tenant, role, claims));
+            require_own_spelling(ids, &absent, &rows)?;
             // A row of this tenant that the role does not see is not absent: an event for it would stand in its history.
             // Or it has only just come; locked, it shows itself to whom it may.
             let there = keys.lock_whoever_sees_them(table, tenant);
@@ -48,6 +50,22 @@ pub(super) fn lock(
         }
     }
     Ok(rows)
+}
+
+/// Keys that are equal but spelt otherwise, as numeric `1` and `1.00`, are one row: an event under another spelling than the
+/// row's own would begin a second history of it.
+fn require_own_spelling(ids: &[String], absent: &[String], rows: &HashMap<String, State>) -> Result<(), Reject> {
+    if ids.len() - absent.len() == rows.len() {
+        return Ok(());
+    }
+    match rows.keys().find(|found| !ids.contains(found)) {
+        Some(found) => Err(another_spelling(found)),
+        None => Ok(()),
+    }
+}
+
+fn another_spelling(found: &str) -> Reject {
+    Reject::new(Code::InvalidPayload, format!("an entity_id means the row that is written {found:?}"))
 }
 
 /// A row that is there, and locked.
@@ -63,7 +81,8 @@ pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<O
     keys.require_canonical(table, &ids, session::caller(), None)?;
     let sql = || {
         format!(
-            "select {tenant} from {key_rows} join {name} t on {same_key} for update of t",
+            "select {tenant}, {entity_id} from {key_rows} join {name} t on {same_key} for update of t",
+            entity_id = table.entity_id("t"),
             tenant = table.tenant_of("t"),
             key_rows = key_rows(table),
             name = table.name,
@@ -74,16 +93,21 @@ pub(crate) fn lock_for_record(table: &Table, entity_id: &str) -> Result<Option<O
         Spi::connect_mut(|client| {
             let _acting = ActingAs::owner_of(table.relid);
             let statement = table.statement("lock_for_record", sql);
-            statement.run(client, &keys.arguments()).next().map(|row| Owned { tenant: row.get(1).expect("a text") })
+            statement.run(client, &keys.arguments()).next().map(|row| {
+                let found: Option<String> = row.get(2).expect("a text");
+                (Owned { tenant: row.get(1).expect("a text") }, found.unwrap_or_default())
+            })
         })
     };
+    let own =
+        |(owned, found): (Owned, String)| if found == entity_id { Ok(owned) } else { Err(another_spelling(&found)) };
     if let Some(found) = look() {
-        return Ok(Some(found));
+        return own(found).map(Some);
     }
     lock_names(table, &ids);
     // Somebody may be inserting it: then it is there when they are done.
     unseen::wait_for_inserts(table, &keys, session::caller(), None);
-    Ok(look())
+    look().map(own).transpose()
 }
 
 /// Entity ids taken apart: for each key column the texts.

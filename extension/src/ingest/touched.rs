@@ -14,6 +14,7 @@
 //! record stands before they are folded. That is why the order of arrival makes no difference.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -35,6 +36,7 @@ use crate::capture;
 use crate::clock;
 use crate::custom::Runner;
 use crate::head::{self, Entity, Folded, Folding, Order, Until};
+use crate::options;
 use crate::table::Table;
 
 /// An entity under its lock, with the events that came for it.
@@ -119,15 +121,28 @@ impl<'e> Touched<'e> {
         let last = new.last().expect("an entity is touched by an event").order();
         let was_absent = self.row.is_none();
         let mut written = BTreeSet::new();
+        let mut budget = Budget::of(new.len());
         let read = |entity: &Entity| {
             Spi::connect_mut(|client| head::folding_of(client, entity, Until::Now, &table.upcasts, runner))
         };
-        let Folding { base: mut baseline, folded, events: mut all } = read(&self.entity);
+        let Folding { base: mut baseline, folded, events: mut all, doubled } = read(&self.entity);
+        budget.spend(all.len())?;
+        if doubled.iter().any(|order| new_orders.contains(order)) {
+            return Err(Reject::new(Code::Conflict, "another event of the entity has this id"));
+        }
         if folded.is_some_and(|folded| new_orders.iter().any(|order| *order <= folded)) {
             return Err(too_late(&self.entity.entity_type));
         }
+        // The events before the first new one stay as they are, and so does what they fold to.
+        let mut before = Prefix::none(baseline.clone());
         loop {
-            let folded = head::fold(baseline.clone(), &mut all, &table.rules, runner);
+            all.sort_by_key(StoredEvent::order);
+            let first_new = all.iter().position(|event| new_orders.contains(&event.order())).unwrap_or(all.len());
+            if before.length == 0 {
+                before = before.fold_to(first_new, &mut all, &table.rules, runner);
+            }
+            budget.spend(all.len() - before.length)?;
+            let folded = before.clone().fold_to(all.len(), &mut all, &table.rules, runner).folded;
             let deleted = || all.iter().any(|event| ends(event, &table.rules));
             if folded.state.is_none() && self.row.is_some() && !deleted() {
                 // A row is never deleted because its history does not reach back to its beginning.
@@ -154,17 +169,26 @@ impl<'e> Touched<'e> {
             };
             let order = all[stop].order();
             written.insert(order);
-            let folded = head::fold(baseline.clone(), &mut all[..=stop], &table.rules, runner);
+            if stop < before.length {
+                before = Prefix::none(baseline.clone());
+            }
+            before = before.fold_to(stop + 1, &mut all, &table.rules, runner);
+            let folded = before.folded.clone();
             let captured_before = capture::recorded();
             let write = self.planned(folded, all[..=stop].to_vec(), new.clone(), order);
             let made = self.write(write, role, claims)?;
             let stored: Vec<_> = made.iter().map(Record::stored).collect();
             record(made);
             if capture::recorded() == captured_before {
+                if stored.iter().any(|made| made.order() <= order) {
+                    before = Prefix::none(baseline.clone());
+                }
                 all.extend(stored);
             } else {
                 look_again(&mut [&mut *self], role, claims)?;
                 Folding { base: baseline, events: all, .. } = read(&self.entity);
+                budget.spend(all.len())?;
+                before = Prefix::none(baseline.clone());
             }
         }
     }
@@ -268,6 +292,60 @@ impl<'e> Touched<'e> {
             source: Source::Capture,
             applies: true,
         }
+    }
+}
+
+/// The first events of a history, folded once and not again.
+#[derive(Clone)]
+struct Prefix {
+    /// How many events that is.
+    length: usize,
+    folded: Folded,
+}
+
+impl Prefix {
+    fn none(baseline: Option<State>) -> Self {
+        Self { length: 0, folded: Folded { state: baseline, begun_by: None } }
+    }
+
+    /// The first `length` events, of which these are folded. Events are in their order.
+    fn fold_to(self, length: usize, events: &mut [StoredEvent], rules: &Rules, runner: Runner<'_>) -> Self {
+        let folded = head::fold_on(self.folded, &mut events[self.length..length], rules, runner);
+        Self { length, folded }
+    }
+}
+
+thread_local! {
+    /// How many events the batch at hand has had folded anew.
+    static FOLDED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Begins a batch, which has folded nothing yet.
+pub(crate) fn begin_batch() {
+    FOLDED.set(0);
+}
+
+/// How many events an entity's late ones may have folded: while that lasts, their row is locked.
+struct Budget {
+    left: usize,
+}
+
+impl Budget {
+    /// Several events that are too much at once are tried less at a time, so they must leave something for that.
+    fn of(events: usize) -> Self {
+        let whole = options::max_folded_events();
+        let share = if events > 1 { whole / 4 } else { whole };
+        Self { left: share.min(whole.saturating_sub(FOLDED.get())) }
+    }
+
+    fn spend(&mut self, events: usize) -> Result<(), Reject> {
+        FOLDED.set(FOLDED.get().saturating_add(events));
+        self.left = self.left.checked_sub(events).ok_or_else(|| {
+            let reason =
+                "it comes late, and its entity's history is too long to be folded anew; headwater.compact shortens it";
+            Reject::new(Code::TooLate, reason)
+        })?;
+        Ok(())
     }
 }
 

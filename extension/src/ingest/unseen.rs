@@ -13,7 +13,7 @@ use pgrx::spi::SpiClient;
 use super::row::{Keys, key_rows};
 use crate::session::ActingAs;
 use crate::spi::{for_each_row, read_once};
-use crate::table::Table;
+use crate::table::{self, Table};
 
 /// Waits until nobody is inserting a row with one of these keys any more. Returns whether there may be a row with one of
 /// them, whoever may see it.
@@ -73,11 +73,9 @@ fn key_indexes(client: &SpiClient<'_>, table: &Table) -> Rc<KeyIndexes> {
         let each = rows.filter_map(|row| {
             let index = row.get(2).expect("an oid");
             complete &= index.is_some();
-            Some(KeyIndex {
-                table: row.get(1).expect(get).expect(get),
-                index: index?,
-                columns: row.get(3).expect(get).expect(get),
-            })
+            let leaf = row.get(1).expect(get).expect(get);
+            table::watch_leaf(leaf);
+            Some(KeyIndex { table: leaf, index: index?, columns: row.get(3).expect(get).expect(get) })
         });
         let each = each.collect();
         Rc::new(KeyIndexes { each, complete })

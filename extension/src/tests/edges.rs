@@ -276,4 +276,103 @@ mod tests {
         assert_rejected(&ingest(&batch), &[(3, "forbidden"), (4, "forbidden")]);
         assert_rows_equal_folds("seat");
     }
+
+    #[pg_test]
+    fn an_id_of_an_event_that_stands_there_is_a_conflict() {
+        run("create table thing (id int primary key, n int)");
+        enable("thing");
+        run("insert into thing values (1, 1)");
+        let taken = rows(
+            "select id, to_char(occurred_at at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at from headwater.event",
+        );
+        let mut event = event(1, "thing.changed", "1", json!({"n": 2}));
+        event["id"] = taken[0]["id"].clone();
+        event["timestamp"] = taken[0]["at"].clone();
+        assert_rejected(&ingest(&[event.clone()]), &[(0, "conflict")]);
+        // Ids that the server makes out of others.
+        event["id"] = json!("0190a0a0-0000-8000-8000-000000000001");
+        assert_rejected(&ingest(&[event]), &[(0, "conflict")]);
+        assert_eq!(one::<i64>("select count(*) from headwater.event"), Some(1));
+        assert_rows_equal_folds("thing");
+    }
+
+    #[pg_test]
+    fn keys_that_are_equal_but_spelt_otherwise_are_no_second_history() {
+        run("create table thing (id numeric primary key, n int)");
+        enable("thing");
+        run("insert into thing values (1.00, 1)");
+        let now = rows("select clock_timestamp() as at");
+        let changed = |n: u32, id: &str| {
+            let mut event = event(n, "thing.changed", id, json!({"n": 2}));
+            event["timestamp"] = now[0]["at"].clone();
+            event
+        };
+        assert_rejected(&ingest(&[changed(1, "1"), changed(2, "1.00")]), &[(0, "invalid_payload")]);
+        assert_eq!(one::<i32>("select n from thing"), Some(2));
+        let refused = super::super::tests::failure("select headwater.emit('thing.changed', '1')");
+        assert!(refused.1.contains("1.00"), "{refused:?}");
+        assert_rows_equal_folds("thing");
+    }
+
+    #[pg_test]
+    fn json_that_jsonb_does_not_take_is_recorded_as_its_text() {
+        run("create table thing (id int primary key, j json); insert into thing values (0, '\"\\u0000\"')");
+        enable("thing");
+        run(
+            r#"insert into thing values (1, '"\u0000"'), (2, '"\ud800"'), (3, '1e1000000'), (4, '{"a": "\u00e4", "b": 1e5}')"#,
+        );
+        run("update thing set j = '[\"\\u0000\", 1]' where id = 4");
+        assert_eq!(
+            rows("select id, headwater.materialize('thing', id::text) -> 'j' as j from thing order by id"),
+            json!([{"id": 0, "j": "\"\\u0000\""}, {"id": 1, "j": "\"\\u0000\""}, {"id": 2, "j": "\"\\ud800\""}, {"id": 3, "j": "1e1000000"},
+                   {"id": 4, "j": "[\"\\u0000\", 1]"}])
+        );
+        assert_eq!(
+            one::<pgrx::JsonB>(
+                "select payload -> 'j' from headwater.event where entity_id = '4' and event_type = 'thing.created'"
+            )
+            .map(|j| j.0.to_string()),
+            Some(r#"{"a":"ä","b":100000}"#.to_owned())
+        );
+    }
+
+    #[pg_test]
+    fn a_batch_and_what_is_folded_for_it_have_their_bounds() {
+        run("create table thing (id int primary key, n int default 0)");
+        run(
+            r#"select headwater.enable('thing', events => '{"created": {"rule": "create"}, "counted": {"rule": "increment", "field": "n", "by": "by"}}')"#,
+        );
+        let refused = super::super::tests::failure(
+            "select headwater.ingest((select jsonb_agg('{}'::jsonb) from generate_series(1, 5001)), '{\"trusted\": true}')",
+        );
+        assert_eq!(refused.0, "54000");
+        run("insert into thing values (1, 0)");
+        run(
+            "select count(*) from generate_series(1, 300) i, lateral (select headwater.emit('thing.counted', '1', '{\"by\": 1}', apply => i > 0)) e",
+        );
+        assert_eq!(one::<i32>("select n from thing"), Some(300));
+        let at = one::<String>("select to_char((occurred_at + interval '1 microsecond') at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
+                                from headwater.event where event_type = 'thing.created'");
+        let late = |n: u32| {
+            let mut late = event(n, "thing.counted", "1", json!({"by": 1}));
+            late["timestamp"] = json!(at);
+            late
+        };
+        run("set local headwater.max_folded_events = 250");
+        assert_rejected(&ingest(&[late(1), late(2)]), &[(0, "too_late"), (1, "too_late")]);
+        run("set local headwater.max_folded_events = 3000");
+        assert_rejected(&ingest(&[late(3)]), &[]);
+        assert_eq!(one::<i32>("select n from thing"), Some(301));
+        assert_rows_equal_folds("thing");
+    }
+
+    #[pg_test]
+    fn a_row_without_a_key_is_refused_by_its_name() {
+        run("create table thing (id int not null unique, n int)");
+        run("select headwater.enable('thing', key => '{id}')");
+        run("alter table thing alter column id drop not null");
+        let refused = super::super::tests::failure("insert into thing values (null, 1)");
+        assert_eq!(refused.0, "23502", "{refused:?}");
+        assert!(refused.1.contains("\"id\""), "{refused:?}");
+    }
 }
