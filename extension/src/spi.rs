@@ -190,6 +190,7 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> T, keep: impl FnOnce(&T) -> bool
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
         let callers = pg_sys::error_context_stack;
+        NOTED.set(0);
         let mut note =
             pg_sys::ErrorContextCallback { previous: callers, callback: Some(note_code), arg: std::ptr::null_mut() };
         pg_sys::error_context_stack = &raw mut note;
@@ -222,13 +223,14 @@ unsafe extern "C-unwind" fn note_code(_arg: *mut std::ffi::c_void) {
 fn sql_error(caught: CaughtError) -> SqlError {
     let (code, message) = match &caught {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            (report.sql_error_code(), report.message().to_owned())
+            let code = match report.sql_error_code() {
+                PgSqlErrorCode::ERRCODE_INTERNAL_ERROR if NOTED.get() != 0 => NOTED.get(),
+                known => known as i32,
+            };
+            (code, report.message().to_owned())
         }
-        CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, String::new()),
-    };
-    let code = match code {
-        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR if NOTED.get() != 0 => NOTED.get(),
-        known => known as i32,
+        // Nothing that an application raised, whatever was noted before.
+        CaughtError::RustPanic { .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR as i32, String::new()),
     };
     SqlError { code, message, caught: Box::new(caught) }
 }

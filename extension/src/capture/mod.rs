@@ -432,7 +432,9 @@ impl<'t> Record<'t> {
         if let Some(appender) = self.appender {
             RECORDED.set(RECORDED.get() + appender.close());
         }
-        WRITER.set(Some(self.writer));
+        if self.writer.kept_bytes() <= MAX_KEPT_BYTES {
+            WRITER.set(Some(self.writer));
+        }
         // SAFETY: made in `new`.
         unsafe { pg_sys::MemoryContextDelete(self.memory) };
         if !self.to_look_at.is_empty() {
@@ -460,6 +462,9 @@ fn look_at(table: &Table, entity_ids: Vec<String>) {
         RECORDED.set(RECORDED.get() + recorded.expect("a count").unwrap_or(0));
     });
 }
+
+/// How large a buffer is kept for the next statement; one that a huge row has grown is not.
+const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 /// What happened to a row.
 #[derive(Clone, Copy)]

@@ -61,6 +61,11 @@ pub(crate) struct Container {
 }
 
 impl Writer {
+    /// How much memory it holds on to.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Begins a document that is an object of so many members.
     pub(crate) fn object(&mut self, members: usize) -> Container {
         self.bytes.clear();

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::ffi::CStr;
 
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Datum};
 
 use super::print::Detoasted;
 use super::{Column, Writer, key_order};
+use crate::raise::raise;
 
 /// A row's values.
 #[derive(Clone, Copy)]
@@ -74,7 +76,7 @@ impl RowRenderer {
             if place > 0 {
                 into.push(b'/');
             }
-            let datum = row.get(column).expect("the columns of a key are not null");
+            let datum = row.get(column).unwrap_or_else(|| no_key(column));
             // SAFETY: the promise of `Row::new`.
             unsafe {
                 column.text.with(datum, |text| {
@@ -191,4 +193,13 @@ fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// A column of the key that lost its NOT NULL: a row without a key is no entity.
+fn no_key(column: &Column) -> ! {
+    raise(
+        PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+        format!("null value in column \"{}\", which is the key of a synced entity", column.name),
+        "Give the row a key, or end capture: select headwater.disable(…).",
+    )
 }

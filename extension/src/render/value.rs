@@ -22,6 +22,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::jsonb::{Container, NUMERIC_IN, Writer, key_order};
 use super::print::{Decimal, Detoasted, Function, hex, int2, int4, int8, output_function, prints_steadily};
+use crate::spi;
 
 /// How the values of a type become JSON.
 pub(crate) enum Form {
@@ -132,8 +133,11 @@ impl Form {
                     }
                 }
                 Self::Json => {
-                    let text = Detoasted::new(datum).to_c_string();
-                    out.document(into, pg_sys::OidInputFunctionCall(JSONB_IN, text, Oid::INVALID, -1));
+                    let text = Detoasted::new(datum);
+                    match to_jsonb(&text) {
+                        Some(document) => out.document(into, document),
+                        None => out.text(into, text.bytes()),
+                    }
                 }
                 Self::Jsonb => out.document(into, datum),
                 Self::Array(element) => element.write_array(out, into, datum),
@@ -176,6 +180,37 @@ impl Form {
 
 /// `jsonb_in`, as in `pg_proc.dat`.
 const JSONB_IN: Oid = Oid::from_u32(3806);
+
+/// Documents up to here hold no number that is out of jsonb's range by its digits alone (16,383 behind the point).
+const MAX_CERTAIN_BYTES: usize = 16_000;
+
+/// The text of a `json` value as jsonb; `None` where jsonb does not take it: `json` has looked at its syntax only. The
+/// user's write is not to fail for that.
+unsafe fn to_jsonb(text: &Detoasted) -> Option<Datum> {
+    // SAFETY: text in the server's encoding, which json's input has taken.
+    let convert = || unsafe { pg_sys::OidInputFunctionCall(JSONB_IN, text.to_c_string(), Oid::INVALID, -1) };
+    if certainly_jsonb(text.bytes()) {
+        return Some(convert());
+    }
+    match spi::attempt(convert, |_| true) {
+        Ok(document) => Some(document),
+        // Of characters that it cannot hold, of numbers out of range, of texts too long.
+        Err(error) if matches!(&error.sqlstate()[..2], "22" | "54") => None,
+        Err(error) => error.rethrow(),
+    }
+}
+
+/// Whether a json text has nothing that jsonb could refuse: escaped characters, long exponents, numbers of many digits.
+fn certainly_jsonb(text: &[u8]) -> bool {
+    let escaped = text.windows(2).any(|pair| pair == b"\\u");
+    let exponent = |at: usize| {
+        let digits = text[at + 1..].iter().skip_while(|byte| matches!(byte, b'+' | b'-'));
+        digits.take_while(|byte| byte.is_ascii_digit()).count() > 3
+    };
+    text.len() <= MAX_CERTAIN_BYTES
+        && !escaped
+        && !text.iter().enumerate().any(|(at, byte)| matches!(byte, b'e' | b'E') && exponent(at))
+}
 
 impl Element {
     unsafe fn write_array(&self, out: &mut Writer, into: &mut Container, datum: Datum) {
