@@ -30,14 +30,17 @@ pub(super) fn lock(
     keys.require_canonical(table, ids, role, claims)?;
     let mut rows = keys.lock(table, tenant, role, claims);
     let absent: Vec<String> = ids.iter().filter(|id| !rows.contains_key(*id)).cloned().collect();
-    require_own_spelling(ids, &absent, &rows)?;
+    if ids.len() - absent.len() != rows.len() {
+        require_own_spelling(ids, &rows)?;
+    }
     if !absent.is_empty() {
         lock_names(table, &absent);
         // Other transactions may be creating them, or have done so while we waited for their names.
         let keys = Keys::of(table, &absent)?;
         if unseen::wait_for_inserts(table, &keys, role, claims) {
-            rows.extend(keys.lock(table, tenant, role, claims));
-            require_own_spelling(ids, &absent, &rows)?;
+            let found = keys.lock(table, tenant, role, claims);
+            require_own_spelling(&absent, &found)?;
+            rows.extend(found);
             // A row of this tenant that the role does not see is not absent: an event for it would stand in its history.
             // Or it has only just come; locked, it shows itself to whom it may.
             let there = keys.lock_whoever_sees_them(table, tenant);
@@ -54,10 +57,7 @@ pub(super) fn lock(
 
 /// Keys that are equal but spelt otherwise, as numeric `1` and `1.00`, are one row: an event under another spelling than the
 /// row's own would begin a second history of it.
-fn require_own_spelling(ids: &[String], absent: &[String], rows: &HashMap<String, State>) -> Result<(), Reject> {
-    if ids.len() - absent.len() == rows.len() {
-        return Ok(());
-    }
+fn require_own_spelling(ids: &[String], rows: &HashMap<String, State>) -> Result<(), Reject> {
     match rows.keys().find(|found| !ids.contains(found)) {
         Some(found) => Err(another_spelling(found)),
         None => Ok(()),
