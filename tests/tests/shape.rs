@@ -390,3 +390,31 @@ async fn large_shapes_come_in_chunks_that_stay_what_they_are() {
     assert_eq!(client.table(), select(&postgres_client, "select * from t").await);
     assert_eq!((client.changes, client.refetches), (1000, 0));
 }
+
+#[tokio::test]
+async fn new_shapes_take_nothing_from_under_a_large_download() {
+    let (postgres, streamer) = start(&["--chunk-bytes=8388608"]).await;
+    // More than the memory that chunks have.
+    postgres
+        .sql(
+            "create table large (id int primary key, a text); create table small (id int primary key);
+             insert into large select n, repeat('x', 80000) from generate_series(1, 1000) n",
+        )
+        .await;
+    let session = Session::of(&streamer);
+    let (_, handle, _) = session.ok(&[("table", "large"), ("offset", "-1")]).await;
+    let (mut offset, mut chunks) = ("0_0".to_owned(), 1);
+    loop {
+        // Somebody asks for what nobody has asked for before.
+        let filter = format!("id = {chunks}");
+        session.ok(&[("table", "small"), ("where", &filter), ("offset", "-1")]).await;
+        let at = [("table", "large"), ("handle", handle.as_str()), ("offset", offset.as_str())];
+        let (answer, same, next) = session.ok(&at).await;
+        assert_eq!(same, handle);
+        if answer.header("electric-up-to-date").is_some() {
+            break;
+        }
+        (offset, chunks) = (next, chunks + 1);
+    }
+    assert!(chunks > 8, "{chunks} chunks are not many");
+}

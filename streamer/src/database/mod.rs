@@ -16,10 +16,11 @@ use tokio_postgres::{Client, Config};
 /// How long a request waits for a connection before it is told to come back.
 const POOL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same text for the same value whatever role and database have set; no session hangs in a transaction; and no name
+/// The same text for the same value whatever role and database have set; no session hangs in a transaction, nor in
+/// a statement whose reader may be long gone (first rows of shapes have all the time they need); and no name
 /// of ours is looked for where others may put things.
 const SESSION: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1 \
-     -c bytea_output=hex -c search_path=pg_catalog,pg_temp -c idle_in_transaction_session_timeout=300s";
+     -c bytea_output=hex -c search_path=pg_catalog,pg_temp -c statement_timeout=60s -c idle_in_transaction_session_timeout=300s";
 
 /// The way to Postgres for everything but the WAL.
 #[derive(Clone, Debug)]

@@ -22,8 +22,8 @@ use deadpool_postgres::Transaction as Session;
 use futures_util::TryStreamExt;
 use headwater_model::cursor::{Epoch, Lsn};
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::IsolationLevel;
@@ -40,6 +40,9 @@ const FIRST_ROW_PATIENCE: Duration = Duration::from_secs(30);
 
 /// `FirstNormalTransactionId` (`src/include/access/transam.h`): a snapshot up to here has seen nobody's rows.
 pub(super) const FIRST_XID: u64 = 3;
+
+/// A client that takes longer from one chunk to the next may find that the rows were let go, and begins anew.
+const BETWEEN_CHUNKS: Duration = Duration::from_mins(1);
 
 /// How far the reading is.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ enum Progress {
 #[derive(Debug)]
 pub(super) struct Initial {
     chunks: Chunks,
+    /// When somebody last asked for a part of it.
+    asked_at: Mutex<Instant>,
     progress: watch::Sender<Progress>,
     joint: std::sync::OnceLock<Joint>,
 }
@@ -102,6 +107,7 @@ impl Initial {
     ) -> Arc<Self> {
         let initial = Arc::new(Self {
             chunks: Chunks::new(Arc::clone(&source.room)),
+            asked_at: Mutex::new(Instant::now()),
             progress: watch::Sender::new(Progress::Starting),
             joint: std::sync::OnceLock::new(),
         });
@@ -145,8 +151,14 @@ impl Initial {
         matches!(*self.progress.borrow(), Progress::Done(_)).then(|| self.chunks.bytes())
     }
 
+    /// Whether somebody may be in the middle of fetching it.
+    pub(super) fn is_being_read(&self) -> bool {
+        self.asked_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < BETWEEN_CHUNKS
+    }
+
     /// A chunk; waits until it is there, or known not to be.
     pub(super) async fn chunk(&self, index: usize) -> Result<Chunk, ShapeError> {
+        *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let mut progress = self.progress.subscribe();
         let known = progress.wait_for(|progress| match progress {
             Progress::Starting => false,
@@ -282,7 +294,8 @@ impl Initial {
 /// partition. (`lock table` would need more than the right to read some columns.)
 pub(super) async fn begin(session: &Session<'_>, table: &TableSchema) -> Result<(), ShapeError> {
     session.batch_execute(&format!("set local lock_timeout = '{}s'", FIRST_ROW_PATIENCE.as_secs())).await?;
-    session.batch_execute("set local row_security = off").await?;
+    // Row by row at the reader's pace, however large the table is.
+    session.batch_execute("set local row_security = off; set local statement_timeout = 0").await?;
     match session.batch_execute(&format!("select from {} limit 0", table.quoted())).await {
         Ok(()) => Ok(()),
         Err(error) => Err(readable_error(error.into(), table)),

@@ -180,11 +180,12 @@ impl Shape {
         self.wake();
     }
 
-    /// Forgets rows that could be read again: nobody needs them just now.
+    /// Forgets rows that could be read again and that nobody is in the middle of fetching. (Whoever waits for changes has
+    /// them already.)
     pub(super) fn shed(&self) {
         let mut state = self.state();
-        state.older.clear();
-        if state.current.as_ref().is_some_and(|current| current.bytes().is_some()) {
+        state.older.retain(|older| older.is_being_read());
+        if state.current.as_ref().is_some_and(|current| current.bytes().is_some() && !current.is_being_read()) {
             state.current = None;
         }
     }

@@ -641,7 +641,7 @@ impl Known {
 
     /// First rows take much room: those that nobody is fetching could be read again.
     fn shed(&self, but: &Arc<Shape>) {
-        for shape in self.shapes.values().filter(|shape| !Arc::ptr_eq(shape, but) && !shape.has_readers()) {
+        for shape in self.shapes.values().filter(|shape| !Arc::ptr_eq(shape, but)) {
             shape.shed();
         }
     }

@@ -19,10 +19,14 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::pin::pin;
+use std::time::Duration;
 use tokio_postgres::IsolationLevel;
 
 /// A subset is a page; who wants more than this wants a shape.
 const MAX_BYTES: usize = 64 << 20;
+
+/// How long Postgres may take for one.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The names of a subset's parameters, behind `subset__` or in a body.
 const NAMES: [&str; 5] = ["where", "params", "order_by", "limit", "offset"];
@@ -153,6 +157,7 @@ impl Subset {
             .map_err(crate::error::Error::from)?;
         let lsn: Lsn = lsn.parse().unwrap_or_default();
         begin(&session, &definition.table).await?;
+        session.batch_execute(&format!("set local statement_timeout = '{}s'", PATIENCE.as_secs())).await?;
         let read = definition.read();
         let names: Vec<String> = read.iter().map(|at| quote(&definition.table.columns[*at].name)).collect();
         let sql = format!("copy (select {} from {} where {condition}) to stdout", names.join(", "), definition.from());
