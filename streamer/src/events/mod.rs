@@ -145,7 +145,7 @@ impl Events {
         }
         let client = self.database.get().await?;
         let first = out.len();
-        let page = table::page(&**client, from, upto, filter, limit, |row| {
+        let page = table::page(&**client, from, upto, filter, table::Size::answer(limit), |row| {
             if out.len() > first {
                 out.extend_from_slice(b",");
             }

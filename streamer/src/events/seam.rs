@@ -1,5 +1,6 @@
 //! A reader that is behind the ring: what the table has beyond its watermark, joined to the log exactly (`crate::seam`).
 
+use super::table::Size;
 use super::{Events, Filter, table};
 use crate::error::Error;
 use crate::log::Transaction;
@@ -12,11 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::IsolationLevel;
 
-/// Rows per page.
-pub(super) const PAGE_ROWS: usize = 1000;
-
-/// Pages read ahead of the client. What fits here does not hold the snapshot open for a slow client.
-const PAGES_AHEAD: usize = 4;
+/// Pages read ahead of the client. What fits here does not hold the snapshot open for a slow client; and it is what each of
+/// many clients that read nothing may make us keep.
+const PAGES_AHEAD: usize = 1;
 
 /// How long a page may wait for a reader that does not read: meanwhile a join holds a connection, one of the few
 /// permits, and a snapshot that keeps vacuum back. Four such readers would stop every other reader's join.
@@ -79,7 +78,7 @@ async fn run(
         loop {
             let mut blocks = BytesMut::new();
             // Until the join is complete, a reader that comes back starts again at its watermark.
-            let page = table::page(&*transaction, after, Position(i64::MAX), filter, PAGE_ROWS, |row| {
+            let page = table::page(&*transaction, after, Position(i64::MAX), filter, Size::WRITE, |row| {
                 if filter.pushes(row.entity_type, &entities) {
                     row.write_block(Cursor { offset: None, ..cursor }, &mut blocks);
                 }

@@ -4,6 +4,7 @@
 //! the table by itself.
 
 use super::seam::{self, Joined};
+use super::table::Size;
 use super::{Events, Filter, table};
 use crate::error::Error;
 use crate::log::{Event, Read, Transaction, put};
@@ -262,7 +263,7 @@ impl Stream {
         let entities = self.events.registry.entities();
         let page = async {
             let client = self.events.database.get().await?;
-            table::page(&**client, after, upto, &self.filter, seam::PAGE_ROWS, |row| {
+            table::page(&**client, after, upto, &self.filter, Size::WRITE, |row| {
                 let cursor = Cursor { epoch, position: Position(row.position), offset: None };
                 if self.filter.pushes(row.entity_type, &entities) {
                     row.write_block(cursor, &mut blocks);

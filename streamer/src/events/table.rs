@@ -15,6 +15,23 @@ use tokio_postgres::{GenericClient, Row};
 /// A page ends behind the row that brings it to this size: a thousand events may carry a megabyte each.
 pub(super) const PAGE_BYTES: usize = 1024 * 1024;
 
+/// How much a page may hold: it ends behind the row that fills it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+impl Size {
+    /// What waits for a stream's reader, however many of them read nothing: so much for each.
+    pub(super) const WRITE: Self = Self { rows: 200, bytes: 64 * 1024 };
+
+    /// An answer of at most so many rows.
+    pub(super) fn answer(rows: usize) -> Self {
+        Self { rows, bytes: PAGE_BYTES }
+    }
+}
+
 /// What the table gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -47,18 +64,18 @@ const LOOKED_AT: &str = "select position from headwater.event where position > $
 
 const DROPPED: &str = "select dropped_position from headwater.meta";
 
-/// Reads events with `after < position <= upto`, at most `limit`. `take` gets each and answers how many bytes the page
+/// Reads events with `after < position <= upto`, as many as `size` allows. `take` gets each and answers how many bytes the page
 /// has by now.
 pub(super) async fn page(
     client: &impl GenericClient,
     after: Position,
     upto: Position,
     filter: &Filter,
-    limit: usize,
+    size: Size,
     mut take: impl FnMut(&EventRow<'_>) -> usize,
 ) -> Result<Page, Error> {
     // One row beyond the limit tells whether there is more.
-    let rows_asked = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+    let rows_asked = i64::try_from(size.rows.saturating_add(1)).unwrap_or(i64::MAX);
     let entity_types = (!filter.entity_types.is_empty()).then_some(&filter.entity_types);
     let recorded_since = filter.recorded_since.map(|time| time.to_string());
     let (everything, tenant) = match &filter.reach {
@@ -91,7 +108,7 @@ pub(super) async fn page(
             let bytes = with_event(&row, &mut take)?;
             page.last = Some(Position(row.try_get(0)?));
             count += 1;
-            full = count == limit || bytes >= PAGE_BYTES;
+            full = count == size.rows || bytes >= size.bytes;
         }
     }
     // Within so short a way there cannot be more.
