@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(one::<i64>("select count(*) from headwater.event"), before);
     }
 
-    /// As after pg_upgrade, which fires no event trigger: the first command there may be a rename.
+    /// As after `pg_upgrade`, which fires no event trigger: the first command there may be a rename.
     #[pg_test]
     fn renames_are_followed_in_an_upgraded_cluster() {
         things();
