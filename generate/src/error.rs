@@ -37,14 +37,20 @@ impl Error {
         Self::File { path: path.to_owned(), source }
     }
 
+    /// Whether its beginning is none that YAML is written with.
+    pub(crate) fn is_meant_as_json(text: &str) -> bool {
+        text.trim_start().starts_with(['{', '[', '<'])
+    }
+
+    pub(crate) fn not_yaml(error: &str) -> Self {
+        Self::at("the document", format!("is no YAML: {error}"), "An OpenAPI document as YAML or JSON is needed.")
+    }
+
     pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Self {
-        let start = text.trim_start();
-        let remedy = if start.starts_with('<') {
+        let remedy = if text.trim_start().starts_with('<') {
             "This is a web page. The address must be that of the document itself, as http://127.0.0.1:4000/openapi.json."
-        } else if start.starts_with("openapi:") || start.starts_with("---") || start.starts_with('#') {
-            "This looks like YAML. Write it as JSON first, as with: npx js-yaml openapi.yaml > openapi.json"
         } else {
-            "An OpenAPI document as JSON is needed; a streamer serves its own at /openapi.json."
+            "An OpenAPI document as JSON or YAML is needed; a streamer serves its own at /openapi.json."
         };
         Self::at("the document", format!("is no JSON: {error}"), remedy)
     }

@@ -68,9 +68,26 @@ pub struct Output {
     pub contract: contract::Contract,
 }
 
+/// The document as a tree, from JSON or YAML.
+fn parse(document: &str) -> Result<Value, Error> {
+    let error = match serde_json::from_str(document) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if Error::is_meant_as_json(document) {
+        return Err(Error::not_json(document, &error));
+    }
+    // Its parser bounds what aliases can expand to.
+    match serde_saphyr::from_str::<Value>(document) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(Error::not_json(document, &error)),
+        Err(error) => Err(Error::not_yaml(&error.to_string())),
+    }
+}
+
 /// Reads a document and renders all files.
 pub fn generate(document: &str, options: &Options) -> Result<Output, Error> {
-    let value: Value = serde_json::from_str(document).map_err(|error| Error::not_json(document, &error))?;
+    let value = parse(document)?;
     let mut document = document::read(&value)?;
     let names = names::assign(&document.entities, &mut document.notes);
     let contract = contract::Contract::of(&document.entities);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 const STREAMER: &str = include_str!("../../tests/golden/openapi.json");
 const BY_HAND: &str = include_str!("specs/by-hand.json");
+const BY_HAND_IN_YAML: &str = include_str!("specs/by-hand.yaml");
 const NAMES: &str = include_str!("specs/names.json");
 
 fn options() -> Options {
@@ -34,6 +35,19 @@ fn the_streamers_document_gives_what_it_gave() {
 #[test]
 fn a_document_by_hand_gives_what_it_gave() {
     insta::assert_snapshot!(typed(&generate(BY_HAND, &options()).unwrap()));
+}
+
+#[test]
+fn yaml_gives_what_json_gives() {
+    let (json, yaml) = (generate(BY_HAND, &options()).unwrap(), generate(BY_HAND_IN_YAML, &options()).unwrap());
+    assert_eq!(json.files, yaml.files);
+    // What aliases expand to is bounded.
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..30 {
+        let of = vec![format!("*a{}", level - 1); 9].join(", ");
+        bomb += &format!("a{level}: &a{level} [{of}]\n");
+    }
+    assert!(generate(&bomb, &options()).is_err());
 }
 
 #[test]
@@ -149,7 +163,12 @@ fn what_a_document_lacks_is_said_with_its_place_and_a_remedy() {
         let error = generate(&document.to_string(), &options()).unwrap_err().to_string();
         assert!(error.contains(problem) && error.contains(remedy), "{error}\n\ninstead of {problem} … {remedy}");
     }
-    for (text, remedy) in [("<!doctype html>", "web page"), ("openapi: 3.1.0\n", "YAML"), ("{", "/openapi.json")] {
+    for (text, remedy) in [
+        ("<!doctype html>", "web page"),
+        ("a: [", "is no YAML"),
+        ("just words", "/openapi.json"),
+        ("{", "/openapi.json"),
+    ] {
         assert!(generate(text, &options()).unwrap_err().to_string().contains(remedy), "{text}");
     }
 }
