@@ -249,7 +249,12 @@ impl Session<'_> {
     async fn mark_gap(&mut self, relay: &mut Relay) -> Result<(), NotifyError> {
         let offset = Offset::just_before(self.publisher.log.tip().start);
         if self.place.known == Offset::default() {
-            return self.write_gap(relay, offset, BEGIN).await;
+            // Unless another publisher has begun meanwhile.
+            if self.settle(relay, &[]).await? && self.place.known == Offset::default() {
+                return self.write_gap(relay, offset, BEGIN).await;
+            }
+            self.place.next = self.place.known;
+            return Ok(());
         }
         // Nothing is missing as long as there is nothing behind the hole; and another publisher may fill it.
         if !self.anything_behind(offset) {
@@ -276,7 +281,6 @@ impl Session<'_> {
     }
 
     async fn write_gap(&mut self, relay: &mut Relay, offset: Offset, reason: &'static str) -> Result<(), NotifyError> {
-        self.place.behind_since = None;
         self.place.behind_since = None;
         let before = self.place.known;
         // Everything in Postgres: there is no position up to which the relay's readers surely have it.
