@@ -42,11 +42,8 @@ fn yaml_gives_what_json_gives() {
     let (json, yaml) = (generate(BY_HAND, &options()).unwrap(), generate(BY_HAND_IN_YAML, &options()).unwrap());
     assert_eq!(json.files, yaml.files);
     // What aliases expand to is bounded.
-    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
-    for level in 1..30 {
-        let of = vec![format!("*a{}", level - 1); 9].join(", ");
-        bomb += &format!("a{level}: &a{level} [{of}]\n");
-    }
+    let level = |level: usize| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(", "));
+    let bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned() + &(1..30).map(level).collect::<String>();
     assert!(generate(&bomb, &options()).is_err());
 }
 
