@@ -110,11 +110,11 @@ pub(super) fn array<'a>(op: Op, left: Maybe<'a>, right: Maybe<'a>) -> Result<May
 
 /// What one text in an evaluation may come to. A condition can name a column thousands of times, and Postgres, where the limit
 /// is 1 GiB, evaluates it in a process of its own; here it would be everybody's memory.
-const MAX_TEXT_BYTES: usize = 16 << 20;
+const MAX_VALUE_BYTES: usize = 16 << 20;
 
 /// Whether so long a text is taken.
 pub(super) fn fits(bytes: usize) -> Result<(), Fail> {
-    if bytes > MAX_TEXT_BYTES { Err(Fail("a text becomes too long")) } else { Ok(()) }
+    if bytes > MAX_VALUE_BYTES { Err(Fail("a text becomes too long")) } else { Ok(()) }
 }
 
 /// With two sides.
