@@ -101,7 +101,12 @@ fn emit(
             check(&event, occurred_at, runner).unwrap_or_else(|rejection| refuse(&rejection.reject));
         begin_batch();
         let prepared = Prepared::emitted(table, event, lifted, occurred_at);
-        apply::apply(&[&prepared], session::caller(), None).unwrap_or_else(|reject| refuse(&reject));
+        if let Err(rejection) = apply::apply(&[&prepared], session::caller(), None) {
+            if rejection.is_overtaken() {
+                apply::serialization_failure();
+            }
+            refuse(&rejection.reject);
+        }
     } else {
         let record = Record {
             id,

@@ -7,9 +7,10 @@ use headwater_model::rules::Rules;
 use headwater_model::upcast::{Shape, Upcasts};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_literal};
-use pgrx::{FromDatum, Uuid};
+use pgrx::{FromDatum, Uuid, pg_sys};
 use serde_json::Value;
 
+use crate::clock;
 use crate::custom::{self, Runner};
 use crate::jsonb::JsonB;
 use crate::spi::{SetStatement, for_each_row, latest, read_once};
@@ -96,6 +97,42 @@ pub(crate) fn latest_position(client: &SpiClient<'_>, entity: &Entity) -> i64 {
     .unwrap_or(0)
 }
 
+/// The first of these entities, each with a place in its history, of which another transaction has by now committed an
+/// event behind that place.
+pub(crate) fn overtaken(
+    client: &mut SpiClient<'_>,
+    entity_type: &str,
+    tenant: Option<&str>,
+    places: &[(&str, Order)],
+) -> Option<String> {
+    thread_local! {
+        static BEHIND: SetStatement = SetStatement::new(
+            "select u.entity_id, e.xmin
+             from unnest($3::text[], $4::timestamptz[], $5::uuid[]) u (entity_id, occurred_at, id)
+             join headwater.event e
+               on e.entity_type = $1 and e.entity_id = u.entity_id and e.tenant_id is not distinct from $2 and e.applies
+                  and (e.occurred_at, e.id) > (u.occurred_at, u.id)",
+        );
+    }
+    let ids: Vec<_> = places.iter().map(|(entity_id, _)| (*entity_id).to_owned()).collect();
+    let at: Vec<_> = places.iter().map(|(_, (at, _))| clock::timestamp(*at)).collect();
+    let event_ids: Vec<_> = places.iter().map(|(_, (_, id))| clock::pg_uuid(*id)).collect();
+    BEHIND.with(|behind| {
+        behind.run_latest(client, &[entity_type.into(), tenant.into(), ids.into(), at.into(), event_ids.into()]);
+    });
+    let mut overtaken = None;
+    for_each_row(client, |values, nulls| {
+        // SAFETY: a text and a transaction's number.
+        unsafe {
+            let writer = pg_sys::TransactionId::from_datum(values[1], nulls[1]).expect("every row has a writer");
+            if overtaken.is_none() && !pg_sys::TransactionIdIsCurrentTransactionId(writer) {
+                overtaken = String::from_datum(values[0], nulls[0]);
+            }
+        }
+    });
+    overtaken
+}
+
 /// Whether an entity has an event with this id, in whatever tenant, as of this moment.
 pub(crate) fn has_event(client: &SpiClient<'_>, entity_type: &str, entity_id: &str, id: uuid::Uuid) -> bool {
     let (entity_type, entity_id) = (quote_literal(entity_type), quote_literal(entity_id));
@@ -116,8 +153,8 @@ pub(crate) fn user_of(client: &SpiClient<'_>, entity: &Entity, (occurred_at, id)
             entity.entity_type.as_str().into(),
             entity.entity_id.as_str().into(),
             entity.tenant.as_deref().into(),
-            crate::clock::timestamp(occurred_at).into(),
-            crate::clock::pg_uuid(id).into(),
+            clock::timestamp(occurred_at).into(),
+            clock::pg_uuid(id).into(),
         ],
     )
     .next()
@@ -164,7 +201,7 @@ impl Until {
             Self::Instant(at) => (Some(at), Some(uuid::Uuid::max())),
             Self::Event((at, id)) => (Some(at), Some(id)),
         };
-        [at.map(crate::clock::timestamp).into(), id.map(crate::clock::pg_uuid).into()]
+        [at.map(clock::timestamp).into(), id.map(clock::pg_uuid).into()]
     }
 }
 

@@ -47,7 +47,22 @@ impl SetStatement {
     }
 
     /// Runs it. Sees what was committed until now and what this transaction has done.
-    pub(crate) fn run(&self, _client: &mut SpiClient<'_>, args: &[DatumWithOid<'_>]) {
+    pub(crate) fn run(&self, client: &mut SpiClient<'_>, args: &[DatumWithOid<'_>]) {
+        self.execute(client, args, false);
+    }
+
+    /// Runs a query as of this moment, as [`latest`]: at every isolation level it sees what others have committed by now.
+    pub(crate) fn run_latest(&self, client: &mut SpiClient<'_>, args: &[DatumWithOid<'_>]) {
+        // SAFETY: connected to SPI, as the client shows. An error ends the (sub)transaction, which pops the snapshot.
+        unsafe {
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+            self.execute(client, args, true);
+            pg_sys::PopActiveSnapshot();
+        }
+    }
+
+    /// Read-only, it uses the snapshot that was pushed.
+    fn execute(&self, _client: &mut SpiClient<'_>, args: &[DatumWithOid<'_>], read_only: bool) {
         let mut values: Vec<_> =
             args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::from(0), Datum::sans_lifetime)).collect();
         let nulls: Vec<_> = args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' }).collect();
@@ -67,7 +82,8 @@ impl SetStatement {
             }
             self.find_by_index();
             pg_sys::SPI_tuptable = std::ptr::null_mut();
-            let done = pg_sys::SPI_execute_plan(self.plan.get(), values.as_mut_ptr(), nulls.as_ptr().cast(), false, 0);
+            let done =
+                pg_sys::SPI_execute_plan(self.plan.get(), values.as_mut_ptr(), nulls.as_ptr().cast(), read_only, 0);
             assert!(done >= 0, "the statement is ours");
         }
     }

@@ -251,6 +251,38 @@ async fn a_column_that_comes_while_events_wait_is_in_what_is_recorded_of_them() 
     assert_eq!((1, 0), (postgres.count("select count(*) from late").await, postgres.count(differing).await));
 }
 
+/// An absent row cannot be locked, and what was created and deleted while an event waited for another entity's lock leaves
+/// nothing on which its insert would fail.
+#[tokio::test]
+async fn a_row_that_was_created_and_deleted_while_an_event_waited_stays_deleted() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table a (id int primary key, v text); select headwater.enable('a');
+             create table b (id int primary key, v text); select headwater.enable('b'); insert into b values (1, 'b')",
+        )
+        .await;
+    let holding = begun(&postgres, "select from b for update").await;
+    let sending = "select headwater.ingest(jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'entity_type', e,
+        'event_type', e || '.created', 'entity_id', '1', 'payload', '{\"v\": \"client\"}'::jsonb, 'timestamp', now())),
+        '{\"trusted\": true}') from unnest(array['a', 'b']) e";
+    let sending = waiting(&postgres, sending).await;
+    postgres.sql("insert into a values (1, 'sql')").await;
+    postgres.sql("delete from a").await;
+    then(&holding, sending).await;
+    assert_eq!(0, postgres.count("select count(*) from a").await);
+    assert_eq!(
+        1,
+        postgres
+            .count("select count(*) from a right join (select) x on true where headwater.materialize('a', '1') is null")
+            .await
+    );
+    assert_eq!(
+        3,
+        postgres.count("select count(*) from headwater.event where entity_type = 'a' and entity_id = '1'").await
+    );
+}
+
 #[tokio::test]
 async fn the_registry_keeps_what_another_session_has_just_declared() {
     let postgres = Postgres::start().await;

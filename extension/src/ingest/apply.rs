@@ -8,6 +8,7 @@ use std::rc::Rc;
 use headwater_model::clock::Micros;
 use headwater_model::event::{Code, NewEvent, Reject, StoredEvent};
 use headwater_model::fold::State;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -19,6 +20,7 @@ use super::record::{Record, Source, record};
 use super::touched::Touched;
 use super::{row, waves};
 use crate::head::{self, Entity, Order};
+use crate::raise::raise;
 use crate::session::ActingAs;
 use crate::settings::Settings;
 use crate::spi::{self, SqlError, run_once};
@@ -111,13 +113,13 @@ pub(super) fn attempt(
     };
     let work = || apply(events, role, Some(claims)).inspect(|()| check());
     match spi::attempt(work, Result::is_ok) {
-        Ok(applied) => applied.map_err(Rejection::of),
+        Ok(applied) => applied,
         Err(error) => Err(rejection(error)),
     }
 }
 
 /// Applies all of the events; an error leaves some of it done.
-pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Result<(), Reject> {
+pub(crate) fn apply(events: &[&Prepared], role: Oid, claims: Option<&str>) -> Result<(), Rejection> {
     let _settings = Settings::for_rendering();
     let mut by_entity: BTreeMap<Entity, Vec<&Prepared>> = BTreeMap::new();
     for event in events {
@@ -197,6 +199,15 @@ fn baselines(client: &mut SpiClient<'_>, touched: &[Touched<'_>]) {
             );
         }
     }
+}
+
+/// The transaction is to be done again: others have written events beside it.
+pub(crate) fn serialization_failure() -> ! {
+    raise(
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+        "could not serialize access due to concurrent events of the same entity",
+        "The transaction might succeed if retried.",
+    )
 }
 
 /// The entity was erased.

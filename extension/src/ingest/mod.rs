@@ -255,8 +255,8 @@ fn declared(event: &NewEvent) -> Result<Rc<Table>, Reject> {
     Ok(table)
 }
 
-/// How often an event is tried whose row somebody else creates at the same moment: the next try finds that row, unless
-/// it is gone again.
+/// How often an event is tried whose row somebody else creates, or creates and deletes, at the same moment: the next try
+/// finds what is there then, unless that happens again.
 const MAX_TRIES: usize = 5;
 
 /// The whole batch at once; if anything is wrong with it, its halves one after the other, and so on down to single
@@ -307,9 +307,14 @@ fn alone(one: &Prepared, constraints: Constraints, role: Oid, claims: &str) -> R
     let mut judged = apply::attempt(&[one], constraints, role, claims);
     for _ in 1..MAX_TRIES {
         match &judged {
-            Err(rejection) if rejection.is_taken_key() => judged = apply::attempt(&[one], constraints, role, claims),
+            Err(rejection) if rejection.is_taken_key() || rejection.is_overtaken() => {
+                judged = apply::attempt(&[one], constraints, role, claims);
+            }
             _ => break,
         }
+    }
+    if judged.as_ref().is_err_and(Rejection::is_overtaken) {
+        apply::serialization_failure();
     }
     judged
 }

@@ -6,6 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::Arrived;
 
+/// A serialization failure.
+const OVERTAKEN: &str = "40001";
+
 /// A reject with what a client may want to know beside the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Rejection {
@@ -25,9 +28,25 @@ impl Rejection {
         Self { reject, more: Map::new() }
     }
 
+    /// While the row was being created, another transaction has created and deleted it.
+    pub(super) fn overtaken(entity_id: &str) -> Self {
+        let reason = format!("another transaction has just created {entity_id}, and deleted it");
+        let more = Map::from_iter([("sqlstate".to_owned(), OVERTAKEN.into())]);
+        Self { reject: Reject::new(Code::ConstraintViolation, reason), more }
+    }
+
+    /// Nobody's fault: the next try looks at what is there then.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.has_sqlstate(OVERTAKEN)
+    }
+
     /// A unique constraint was violated: perhaps by a row that was not there yet when the entity was locked.
     pub(super) fn is_taken_key(&self) -> bool {
-        self.more.get("sqlstate").is_some_and(|sqlstate| sqlstate == "23505")
+        self.has_sqlstate("23505")
+    }
+
+    fn has_sqlstate(&self, wanted: &str) -> bool {
+        self.more.get("sqlstate").is_some_and(|sqlstate| sqlstate == wanted)
     }
 
     /// The answer without `id` and `index`.

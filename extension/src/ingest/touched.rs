@@ -29,6 +29,7 @@ use pgrx::spi::SpiClient;
 use serde_json::Value;
 
 use super::apply::{Prepared, too_late};
+use super::outcome::Rejection;
 use super::record::{Record, Source, record};
 use super::row;
 use super::write::{self, Change};
@@ -113,7 +114,7 @@ impl<'e> Touched<'e> {
     }
 
     /// For events that come late, all that are left: the state from the beginning. They are in the table already.
-    pub(super) fn fold_anew(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record<'static>>, Reject> {
+    pub(super) fn fold_anew(&mut self, role: Oid, claims: Option<&str>) -> Result<Vec<Record<'static>>, Rejection> {
         let new = std::mem::take(&mut self.events);
         let table = Rc::clone(&self.table);
         let runner = Runner::Role(role, claims);
@@ -126,12 +127,14 @@ impl<'e> Touched<'e> {
             Spi::connect_mut(|client| head::folding_of(client, entity, Until::Now, &table.upcasts, runner))
         };
         let Folding { base: mut baseline, folded, events: mut all, doubled } = read(&self.entity);
+        // What has come since the entity was locked, if its row is absent, is folded too.
+        self.head = self.head.max(all.last().map(StoredEvent::order));
         budget.spend(all.len())?;
         if doubled.iter().any(|order| new_orders.contains(order)) {
-            return Err(Reject::new(Code::Conflict, "another event of the entity has this id"));
+            return Err(Reject::new(Code::Conflict, "another event of the entity has this id").into());
         }
         if folded.is_some_and(|folded| new_orders.iter().any(|order| *order <= folded)) {
-            return Err(too_late(&self.entity.entity_type));
+            return Err(too_late(&self.entity.entity_type).into());
         }
         // The events before the first new one stay as they are, and so does what they fold to.
         let mut before = Prefix::none(baseline.clone());
@@ -148,7 +151,7 @@ impl<'e> Touched<'e> {
                 // A row is never deleted because its history does not reach back to its beginning.
                 let reason =
                     "the entity's history does not explain its row; an operator can mend that: headwater.check()";
-                return Err(Reject::new(Code::ConstraintViolation, reason));
+                return Err(Reject::new(Code::ConstraintViolation, reason).into());
             }
             let begun = folded.begun_by;
             let first = all.iter().position(|event| Some(event.order()) == begun).unwrap_or(0);
@@ -187,6 +190,7 @@ impl<'e> Touched<'e> {
             } else {
                 look_again(&mut [&mut *self], role, claims)?;
                 Folding { base: baseline, events: all, .. } = read(&self.entity);
+                self.head = self.head.max(all.last().map(StoredEvent::order));
                 budget.spend(all.len())?;
                 before = Prefix::none(baseline.clone());
             }
@@ -204,7 +208,7 @@ impl<'e> Touched<'e> {
         Write { folded, events, new, last, change }
     }
 
-    fn write(&mut self, write: Write<'e>, role: Oid, claims: Option<&str>) -> Result<Vec<Record<'static>>, Reject> {
+    fn write(&mut self, write: Write<'e>, role: Oid, claims: Option<&str>) -> Result<Vec<Record<'static>>, Rejection> {
         let Entity { entity_id, tenant, .. } = &self.entity;
         let actual = match &write.change {
             Some(change) => {
@@ -212,6 +216,7 @@ impl<'e> Touched<'e> {
             }
             None => None,
         };
+        not_overtaken(&self.table, tenant.as_deref(), [(&*self, &write)])?;
         Ok(self.settle(write, actual))
     }
 
@@ -346,6 +351,29 @@ impl Budget {
             Reject::new(Code::TooLate, reason)
         })?;
         Ok(())
+    }
+}
+
+/// Of rows that were just inserted, whether the fold still is what they were made from.
+///
+/// An absent row cannot be locked. Between the look at it and its insert other transactions may have created it and
+/// deleted it again: then the insert does not fail, and yet the event belongs before theirs. From the insert on they wait.
+pub(super) fn not_overtaken<'w>(
+    table: &Table,
+    tenant: Option<&str>,
+    written: impl IntoIterator<Item = (&'w Touched<'w>, &'w Write<'w>)>,
+) -> Result<(), Rejection> {
+    let begun = written.into_iter().filter(|(_, write)| write.change.as_ref().is_some_and(Change::begins));
+    let known = |(touched, write): (&'w Touched<'w>, &Write<'_>)| {
+        (touched.entity.entity_id.as_str(), touched.head.map_or(write.last, |head| head.max(write.last)))
+    };
+    let places: Vec<_> = begun.map(known).collect();
+    if places.is_empty() {
+        return Ok(());
+    }
+    match Spi::connect_mut(|client| head::overtaken(client, &table.entity_type, tenant, &places)) {
+        None => Ok(()),
+        Some(entity_id) => Err(Rejection::overtaken(&entity_id)),
     }
 }
 

@@ -6,11 +6,11 @@
 
 use std::rc::Rc;
 
-use headwater_model::event::Reject;
 use pgrx::pg_sys::Oid;
 
+use super::outcome::Rejection;
 use super::record::{Record, record};
-use super::touched::{Next, Touched, Write, look_again};
+use super::touched::{Next, Touched, Write, look_again, not_overtaken};
 use super::write;
 use crate::capture;
 
@@ -19,7 +19,7 @@ pub(super) fn apply(
     touched: &mut [Touched<'_>],
     role: Oid,
     claims: Option<&str>,
-) -> Result<Vec<Record<'static>>, Reject> {
+) -> Result<Vec<Record<'static>>, Rejection> {
     let mut made = Vec::new();
     let mut next: Vec<Option<Next<'_>>> = touched.iter().map(|_| None).collect();
     for touched in &mut *touched {
@@ -77,13 +77,14 @@ fn written<'e>(
     wave: Vec<(usize, Box<Write<'e>>)>,
     role: Oid,
     claims: Option<&str>,
-) -> Result<Vec<Record<'static>>, Reject> {
+) -> Result<Vec<Record<'static>>, Rejection> {
     let changes: Vec<_> = wave
         .iter()
         .filter_map(|(place, write)| Some((touched[*place].entity.entity_id.as_str(), write.change.as_ref()?)))
         .collect();
     let (table, tenant) = (Rc::clone(&touched[wave[0].0].table), touched[wave[0].0].entity.tenant.clone());
     let mut rows = write::write(&table, tenant.as_deref(), &changes, role, claims)?;
+    not_overtaken(&table, tenant.as_deref(), wave.iter().map(|(place, write)| (&touched[*place], &**write)))?;
     let mut made = Vec::new();
     for (place, write) in wave {
         let touched = &mut touched[place];

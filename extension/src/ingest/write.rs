@@ -94,6 +94,11 @@ impl Change {
         self.operation == other.operation && self.set == other.set && self.reset == other.reset
     }
 
+    /// Whether the row was not there before.
+    pub(super) fn begins(&self) -> bool {
+        self.operation == Operation::Insert
+    }
+
     /// Whether the row is gone afterwards.
     pub(super) fn ends(&self) -> bool {
         self.operation == Operation::Delete
