@@ -25,7 +25,7 @@ const FIGURES: [Figure; 6] = [
     ("call_p95_us", "mutation until the view shows it, p95", "µs", 1000.0, true, None),
     ("durable_p95_us", "mutation until it is durable, p95", "µs", 2000.0, true, Some((DEXIE, "dexie_put_p95_us"))),
     ("fold_of_100_p95_us", "fold of 100 events, p95", "µs", 2000.0, true, None),
-    ("open_20k_ms", "20,000 events opened", "ms", 300.0, true, Some((DEXIE, "dexie_open_20k_ms"))),
+    ("open_20k_ms", "20,000 events opened, folded at rest", "ms", 300.0, true, Some((DEXIE, "dexie_open_20k_ms"))),
     ("kb_per_1000_events", "room for 1,000 events", "kB", 1500.0, true, None),
     ("synced_per_s", "unsent events synced", "events/s", 1000.0, false, Some((POSTS, "posted_per_s"))),
 ];

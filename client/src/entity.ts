@@ -2,7 +2,7 @@
 
 import { nameOf, type Baseline, type LocalEvent } from './event.js';
 import { apply, type Customs, type FoldEvent, type State } from './fold.js';
-import type { JsonObject } from './json.js';
+import { equal, type JsonObject } from './json.js';
 import type { Rules } from './rules.js';
 import type { StandardSchema } from './schema.js';
 import { concerns, lift, NO_UPCASTS, type Lifts, type Upcasts } from './upcast.js';
@@ -54,6 +54,19 @@ export function isCovered(event: LocalEvent, baseline: Baseline | null): boolean
 export function applyStored(state: State | null, event: LocalEvent, definition: EntityDefinition, baseline: Baseline | null): State | null {
   if (!event.applies || event.status === 'rejected' || isCovered(event, baseline)) return state;
   return apply(state, forFold(event, definition), definition.rules, definition.customs ?? {});
+}
+
+/** Whether two forms of one event change a state in the same way. */
+export function foldsAlike(before: LocalEvent, after: LocalEvent, baseline: Baseline | null): boolean {
+  return (
+    before.timestamp === after.timestamp &&
+    before.applies === after.applies &&
+    isCovered(before, baseline) === isCovered(after, baseline) &&
+    (before.status === 'rejected') === (after.status === 'rejected') &&
+    before.schema_version === after.schema_version &&
+    before.source === after.source &&
+    (before.payload === after.payload || equal(before.payload, after.payload))
+  );
 }
 
 /** The state of a baseline in the present version. */

@@ -14,7 +14,7 @@ import { compact } from './store/compact.js';
 import { databaseName } from './store/database.js';
 import { EventStore, type Changes } from './store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep } from './sync/backoff.js';
-import { SyncEngine } from './sync/engine.js';
+import { DEFAULTS, SyncEngine } from './sync/engine.js';
 import { TabChannel, whenLeading, type TabMessage } from './sync/tabs.js';
 import { Transport } from './sync/transport.js';
 import type { Views } from './views.js';
@@ -32,6 +32,8 @@ export interface SessionParts {
 const DEFAULT_RETENTION_DAYS = 7;
 /** How often `sync` looks whether all is sent when nothing tells it. */
 const SYNC_CHECK_MS = 200;
+/** Without a rest of `restMs`, states are folded after so many times as long. */
+const LONGEST_RESTLESS = 30;
 const COMPACT_EVERY_MS = 3600 * 1000;
 const DAY_MICROS = 24 * 3600 * 1_000_000;
 /** Counting what is unsent holds up writes; so often is enough for an eye. */
@@ -60,6 +62,9 @@ export class Session {
   private readonly done: Promise<void>;
   private id: string | null = null;
   private recorded = 0;
+  /** Counts what was written to the store, by this tab and, as far as it was told, by others. */
+  private written = 0;
+  private tellWritten: () => void = () => undefined;
   private counting: Promise<void> | undefined;
   private countAgain = false;
 
@@ -68,7 +73,7 @@ export class Session {
     this.parts = parts;
     this.platform = configuration.platform ?? browser();
     this.name = databaseName(configuration.url, configuration.tenantId ?? null, configuration.userId ?? null);
-    this.store = new EventStore(this.name, (type) => parts.definitions.get(type)?.version ?? 1);
+    this.store = new EventStore(this.name, parts.definitions);
     this.clock = new HybridClock(configuration.now);
     this.transport = new Transport({
       ...configuration.transport,
@@ -107,6 +112,7 @@ export class Session {
   /** Stops syncing and closes the database. */
   async end(): Promise<void> {
     this.stop.abort(new HeadwaterError('closed', 'the client was closed', { retryable: true }));
+    this.tellWritten();
     await this.done;
     await Promise.allSettled(this.writes);
     this.channel.close();
@@ -205,7 +211,7 @@ export class Session {
     );
     parts.board.set();
     try {
-      await Promise.all([this.engine.run(stop.signal), this.keepTidy()]);
+      await Promise.all([this.engine.run(stop.signal), this.keepTidy(), this.keepFolded()]);
     } finally {
       this.engine = undefined;
     }
@@ -230,6 +236,37 @@ export class Session {
       }
       await sleep(COMPACT_EVERY_MS, this.stop.signal);
     }
+  }
+
+  /** Folds what has changed whenever nothing happens for a while. */
+  private async keepFolded(): Promise<void> {
+    const { store, stop, parts } = this;
+    const rest = this.configuration.sync?.restMs ?? DEFAULTS.restMs;
+    while (!this.ended) {
+      let seen = this.written;
+      for (let waits = 0; waits < LONGEST_RESTLESS; waits += 1) {
+        await sleep(rest, stop.signal);
+        if (seen === this.written) break;
+        seen = this.written;
+      }
+      try {
+        const entities = this.ended ? 0 : await store.states.write(stop.signal);
+        if (entities > 0) parts.log.add('folded', { entities });
+      } catch (thrown) {
+        // Opening the next time takes longer; nothing else depends on it.
+        if (!this.ended) parts.log.add('folding failed', { message: asError(thrown).message });
+      }
+      if (seen === this.written && !this.ended) {
+        await new Promise<void>((resolve) => {
+          this.tellWritten = resolve;
+        });
+      }
+    }
+  }
+
+  private noteWritten(): void {
+    this.written += 1;
+    this.tellWritten();
   }
 
   /** A device that is full gets room by compaction, and the event waits in memory meanwhile. */
@@ -262,6 +299,7 @@ export class Session {
     }
     if (this.ended) return;
     parts.views.isStored(event);
+    this.noteWritten();
     if (backoff.failures > 0) this.setStorage('ok');
     this.channel.send({ kind: 'changed', entities: [[event.entity_type, event.entity_id]], stamp: this.clock.lastStamp });
     this.wake(false);
@@ -286,6 +324,7 @@ export class Session {
   /** What was changed in the store: here and in the other tabs. */
   private spread(changes: Changes): void {
     if (changes.entities.length === 0) return;
+    this.noteWritten();
     this.channel.send({ kind: 'changed', entities: changes.entities, stamp: this.clock.lastStamp });
     if (changes.delta === undefined) this.show(changes.entities);
     else if (!this.ended) {
@@ -300,6 +339,7 @@ export class Session {
       case 'changed':
         this.clock.witness(message.stamp);
         this.store.otherTabWrote();
+        this.noteWritten();
         this.show(message.entities);
         break;
       case 'wake':

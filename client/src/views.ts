@@ -3,12 +3,11 @@
  * before it is stored; what other tabs and the server change is read from the store.
  */
 
-import { applyStored, baseState, forPeople, isCovered, type EntityDefinition } from './entity.js';
+import { applyStored, baseState, foldsAlike, forPeople, type EntityDefinition } from './entity.js';
 import { asError, HeadwaterError } from './error.js';
 import type { Baseline, EntityRef, LocalEvent } from './event.js';
 import { compareEvents, type State } from './fold.js';
-import { equal } from './json.js';
-import { refKey, refOf, type StoredEntity } from './store/database.js';
+import { refKey, refOf, type Folded, type StoredEntity } from './store/database.js';
 import type { Delta } from './store/eventStore.js';
 
 /** An entity as hooks show it. The object stays the same until something changes. */
@@ -49,6 +48,8 @@ export const LIST_LOADING: ListView = Object.freeze({ data: Object.freeze([]), i
 interface Held {
   readonly ref: EntityRef;
   baseline: Baseline | null;
+  /** What the events make that were not read; those in `events` came since. They are read when something comes that sorts among them. */
+  folded: Folded | null;
   events: LocalEvent[];
   /** Whether the events are in the order of the fold. */
   sorted: boolean;
@@ -134,6 +135,8 @@ export class Views {
   async events(ref: EntityRef): Promise<readonly LocalEvent[]> {
     await this.state(ref);
     const held = this.hold(ref);
+    if (held.folded !== null) await this.read([held]);
+    if (held.error !== null) throw held.error;
     const definition = this.definition(ref[0]);
     return this.ordered(held).map((event) => forPeople(event, definition));
   }
@@ -179,8 +182,9 @@ export class Views {
    * This tab has just written so much into the store. What is shown follows without reading it again; and nobody is told where
    * the state stays as it is.
    */
-  apply({ put, gone }: Delta): void {
+  apply({ put, alike, gone }: Delta): void {
     const told = new Map<string, Held>();
+    const unread = new Set<Held>();
     const concerned = (event: LocalEvent): Held | undefined => {
       const type = this.types.get(event.entity_type);
       const known = this.entities.has(refKey(refOf(event)));
@@ -192,13 +196,25 @@ export class Views {
     };
     for (const event of put) {
       const held = concerned(event);
-      if (held !== undefined && this.replace(held, event)) told.set(refKey(held.ref), held);
+      if (held === undefined) continue;
+      // An own one may be among those that were not read, and then it is no new one.
+      if (held.folded !== null && (event.client_seq > 0 || compareEvents(event, held.folded.last) <= 0)) unread.add(held);
+      else if (this.replace(held, event)) told.set(refKey(held.ref), held);
+    }
+    for (const event of alike) {
+      const held = concerned(event);
+      if (held === undefined) continue;
+      const isRead = held.folded === null || indexOf(held.events, event.id) !== -1;
+      if (isRead && this.replace(held, event)) told.set(refKey(held.ref), held);
     }
     for (const event of gone) {
       const held = concerned(event);
-      if (held !== undefined && this.takeOut(held, event.id)) told.set(refKey(held.ref), held);
+      if (held === undefined) continue;
+      if (held.folded !== null) unread.add(held);
+      else if (this.takeOut(held, event.id)) told.set(refKey(held.ref), held);
     }
     for (const held of told.values()) this.changed(held);
+    void this.readAll([...unread]);
   }
 
   /** What is stored of these entities has changed. */
@@ -209,7 +225,11 @@ export class Views {
       const type = this.types.get(ref[0]);
       return type !== undefined && (type.loaded || type.loading !== undefined) ? [this.hold(ref)] : [];
     });
-    for (let from = 0; from < shown.length; from += READ_AT_ONCE) await this.read(shown.slice(from, from + READ_AT_ONCE));
+    await this.readAll(shown);
+  }
+
+  private async readAll(wanted: readonly Held[]): Promise<void> {
+    for (let from = 0; from < wanted.length; from += READ_AT_ONCE) await this.read(wanted.slice(from, from + READ_AT_ONCE));
   }
 
   private hold(ref: EntityRef): Held {
@@ -217,7 +237,7 @@ export class Views {
     let held = this.entities.get(key);
     if (held === undefined) {
       const loaded = this.types.get(ref[0])?.loaded ?? false;
-      held = { ref, baseline: null, events: [], sorted: true, state: null, loaded, loading: undefined, error: null, view: undefined, changes: 0 };
+      held = { ref, baseline: null, folded: null, events: [], sorted: true, state: null, loaded, loading: undefined, error: null, view: undefined, changes: 0 };
       this.entities.set(key, held);
       let siblings = this.byType.get(ref[0]);
       if (siblings === undefined) {
@@ -287,15 +307,19 @@ export class Views {
     const source = this.source;
     if (source === undefined) return;
     try {
-      const before = new Map([...(this.byType.get(type)?.values() ?? [])].map((held) => [held.ref[1], held.changes]));
+      const before = new Map([...(this.byType.get(type)?.values() ?? [])].map(({ ref, changes, loaded }) => [ref[1], { changes, loaded }]));
       const stored = await source.readType(type);
       if (this.source !== source) return;
       heldType.loaded = true;
       const raced: Held[] = [];
+      const writing = new Set([...this.unstored.values()].map((event) => refKey(refOf(event))));
       for (const [id, entity] of stored) {
         const held = this.hold([type, id]);
-        if (held.changes !== (before.get(id) ?? 0)) raced.push(held);
-        else this.take(held, entity);
+        const { changes, loaded } = before.get(id) ?? { changes: 0, loaded: false };
+        // Whether a folded state has what is being written, it does not say.
+        if (held.changes !== changes || (entity.folded !== undefined && writing.has(refKey(held.ref)))) raced.push(held);
+        else if (entity.folded === undefined || !loaded || held.error !== null) this.take(held, entity);
+        held.error = null;
         held.loaded = true;
         held.view = undefined;
         held.changes += 1;
@@ -313,8 +337,9 @@ export class Views {
     this.emit(typeKey(type));
   }
 
-  private take(held: Held, { baseline, events }: StoredEntity): void {
+  private take(held: Held, { baseline, events, folded }: StoredEntity): void {
     held.baseline = baseline;
+    held.folded = folded ?? null;
     held.events = [...events];
     if (this.unstored.size > 0) {
       const stored = new Set(events.map((event) => event.id));
@@ -326,9 +351,12 @@ export class Views {
     held.state = undefined;
   }
 
-  /** A new event. The newest is folded in; an older one has the entity folded anew when somebody asks. */
+  /**
+   * A new event. The newest is folded in; an older one has the entity folded anew when somebody asks. One that sorts among those that were
+   * not read stands behind them until they are.
+   */
   private insert(held: Held, event: LocalEvent): void {
-    const last = held.sorted ? held.events.at(-1) : undefined;
+    const last = held.sorted ? (held.events.at(-1) ?? held.folded?.last) : undefined;
     const isNewest = held.sorted && (last === undefined || compareEvents(event, last) > 0);
     held.events.push(event);
     if (isNewest && held.state !== undefined) {
@@ -337,6 +365,7 @@ export class Views {
       held.sorted = isNewest;
       held.state = undefined;
     }
+    if (held.folded !== null && compareEvents(event, held.folded.last) <= 0) void this.read([held]);
   }
 
   /** An event as it is now, in place of what was held under its id. Whether the state may be another. */
@@ -348,15 +377,7 @@ export class Views {
       return true;
     }
     held.events[at] = event;
-    const same =
-      before.timestamp === event.timestamp &&
-      before.applies === event.applies &&
-      isCovered(before, held.baseline) === isCovered(event, held.baseline) &&
-      (before.status === 'rejected') === (event.status === 'rejected') &&
-      before.schema_version === event.schema_version &&
-      before.source === event.source &&
-      (before.payload === event.payload || equal(before.payload, event.payload));
-    if (same) return false;
+    if (foldsAlike(before, event, held.baseline)) return false;
     held.sorted &&= before.timestamp === event.timestamp;
     held.state = undefined;
     return true;
@@ -379,7 +400,8 @@ export class Views {
   private stateOf(held: Held): State | null {
     if (held.state === undefined) {
       const definition = this.definition(held.ref[0]);
-      held.state = this.ordered(held).reduce((state, event) => applyStored(state, event, definition, held.baseline), baseState(held.baseline, definition));
+      const beneath = held.folded === null ? baseState(held.baseline, definition) : held.folded.state;
+      held.state = this.ordered(held).reduce((state, event) => applyStored(state, event, definition, held.baseline), beneath);
     }
     return held.state;
   }

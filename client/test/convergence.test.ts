@@ -71,7 +71,7 @@ async function run({ snapshots, polling, refuses, steps }: typeof script extends
     judge: (event) => (refuses && (event['payload'] as JsonObject)['status'] === 'void' ? 'constraint_violation' : undefined),
   });
   const urls = [newDevice(), newDevice()];
-  const more = { sync: { debounceMs: 1, backoff: { baseMs: 1, maxMs: 5 }, pollMs: 3, receive: polling ? 'polling' : 'auto' } } as const;
+  const more = { sync: { debounceMs: 1, backoff: { baseMs: 1, maxMs: 5 }, pollMs: 3, restMs: 3, receive: polling ? 'polling' : 'auto' } } as const;
   const clients: HeadwaterClient[] = urls.map((url) => start(server, url, more));
   const stored = new Set<string>();
   const open = (client: HeadwaterClient): void => void client.views.list('order');
@@ -142,6 +142,15 @@ async function run({ snapshots, polling, refuses, steps }: typeof script extends
       throw new Error(`${String(error)}: ${last}\nserver ${JSON.stringify(truth())}\nshown ${shows}\n${clients.map((client) => client.exportDebugLog()).join('\n--\n')}`);
     });
     expect(new Set(server.events.map((event) => event.id)).size).toBe(server.events.length);
+    // What was written down shows the same without the server, folded or not.
+    server.fault = () => 'lost';
+    await Promise.all(clients.map((client) => client.close()));
+    for (const [index, url] of urls.entries()) {
+      const client = start(server, url, more);
+      clients[index] = client;
+      const list = await client.views.states('order');
+      expect(JSON.parse(JSON.stringify(list))).toEqual(truth());
+    }
   } finally {
     await Promise.all(clients.map((client) => client.close()));
   }

@@ -29,6 +29,7 @@ const SOURCES: &[(&str, &str)] = &sources![
     "store/compact.ts",
     "store/database.ts",
     "store/eventStore.ts",
+    "store/folded.ts",
     "store/inbox.ts",
     "store/outbox.ts",
     "store/row.ts",

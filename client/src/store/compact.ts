@@ -3,7 +3,7 @@
 import { applyStored, baseState, type EntityDefinition } from '../entity.js';
 import { isConfirmed, type EntityRef, type LocalEvent } from '../event.js';
 import { compareEvents } from '../fold.js';
-import { keyOf, readEntity, refKey, type Database } from './database.js';
+import { keyOf, readEntity, refKey, unfold, type Database } from './database.js';
 import type { Changes } from './eventStore.js';
 
 /** Entities compacted in one transaction: short enough that a mutation never waits long behind it. */
@@ -24,8 +24,8 @@ export async function compact(database: Database, recordedBefore: number, defini
 }
 
 function compactEntities(database: Database, refs: readonly EntityRef[], recordedBefore: number, definitions: ReadonlyMap<string, EntityDefinition>): Promise<EntityRef[]> {
-  const { events, baselines } = database;
-  return database.transaction('rw', events, baselines, async () => {
+  const { events, baselines, unfolded } = database;
+  return database.transaction('rw', events, baselines, unfolded, async () => {
     const compacted: EntityRef[] = [];
     for (const ref of refs) {
       const definition = definitions.get(ref[0]);
@@ -44,6 +44,7 @@ function compactEntities(database: Database, refs: readonly EntityRef[], recorde
       await events.bulkDelete(folded.map(keyOf));
       compacted.push(ref);
     }
+    await unfold(database, compacted);
     return compacted;
   });
 }

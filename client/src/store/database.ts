@@ -2,6 +2,7 @@
 
 import { Dexie, type EntityTable, type Table } from 'dexie';
 import type { Baseline, EntityRef, LocalEvent } from '../event.js';
+import type { State } from '../fold.js';
 import { eventOf, rowOf, type Row } from './row.js';
 
 /** A remembered value: the cursor, the device's id, the clock. */
@@ -17,6 +18,22 @@ export type EventKey = [entityType: string, entityId: string, id: string];
 export interface StoredEntity {
   readonly baseline: Baseline | null;
   readonly events: readonly LocalEvent[];
+  /** In their place, where only the state was asked for. */
+  readonly folded?: Folded;
+}
+
+/** What an entity's stored events make. */
+export interface Folded {
+  readonly state: State | null;
+  /** The last event in it, in the order of the fold. */
+  readonly last: { readonly timestamp: number; readonly id: string };
+}
+
+/** It as a row: `d` is the JSON of state, timestamp and id. */
+export interface FoldedRow {
+  readonly t: string;
+  readonly e: string;
+  readonly d: string;
 }
 
 /** Rows read in one go: while the browser brings the next ones, these become events. More at once cost more, in garbage. */
@@ -27,6 +44,9 @@ export class Database extends Dexie {
   declare readonly events: Table<Row, EventKey>;
   declare readonly baselines: Table<Baseline, [string, string]>;
   declare readonly meta: EntityTable<MetaRow, 'key'>;
+  /** States as they were folded, and the entities that have changed since; see `folded.ts`. */
+  declare readonly folded: Table<FoldedRow, [string, string]>;
+  declare readonly unfolded: Table<Pick<FoldedRow, 't' | 'e'>, [string, string]>;
 
   constructor(name: string) {
     // What is read is kept in memory by the views; a second copy is of no use.
@@ -37,6 +57,12 @@ export class Database extends Dexie {
       baselines: '[entity_type+entity_id]',
       meta: 'key',
     });
+    this.version(2)
+      .stores({ folded: '[t+e]', unfolded: '[t+e]' })
+      .upgrade(async (transaction) => {
+        const keys = (await transaction.table<Row, EventKey>('events').toCollection().primaryKeys()).map(([t, e]) => ({ t, e }));
+        await transaction.table('unfolded').bulkPut(keys);
+      });
   }
 }
 
@@ -73,6 +99,11 @@ export async function getEvents(database: Database, keys: readonly EventKey[]): 
 /** Writes events. Within a transaction. */
 export async function putEvents(database: Database, events: readonly LocalEvent[]): Promise<void> {
   if (events.length > 0) await database.events.bulkPut(events.map(rowOf));
+}
+
+/** What these entities' events make may be something else from now on. Within the transaction that changes them. */
+export async function unfold(database: Database, refs: readonly EntityRef[]): Promise<void> {
+  if (refs.length > 0) await database.unfolded.bulkPut(refs.map(([t, e]) => ({ t, e })));
 }
 
 /** Every event of an entity, in no order that matters. */

@@ -6,7 +6,9 @@
 import { Dexie } from 'dexie';
 import { asError, HeadwaterError } from '../error.js';
 import type { EntityRef, LocalEvent } from '../event.js';
-import { Database, keyOf, readEntity, readType, refOf, type StoredEntity } from './database.js';
+import type { EntityDefinition } from '../entity.js';
+import { Database, keyOf, readEntity, refKey, refOf, unfold, type StoredEntity } from './database.js';
+import { FoldedStates } from './folded.js';
 import { Inbox } from './inbox.js';
 import { Outbox } from './outbox.js';
 import { rowOf } from './row.js';
@@ -21,9 +23,10 @@ export interface Changes {
   readonly delta?: Delta;
 }
 
-/** Events that are new or say something else, and such that went. */
+/** Events that are new or say something else, such that only stand otherwise (the state stays as it is), and such that went. */
 export interface Delta {
   readonly put: readonly LocalEvent[];
+  readonly alike: readonly LocalEvent[];
   readonly gone: readonly LocalEvent[];
 }
 
@@ -47,22 +50,25 @@ export class EventStore {
   readonly outbox: Outbox;
   /** What comes from the server. */
   readonly inbox: Inbox;
+  /** What the events make. */
+  readonly states: FoldedStates;
   readonly database: Database;
   private writer: Writer | undefined;
   private waiting: Waiting[] = [];
   private writing: Promise<void> | undefined;
   private readonly name: string;
 
-  /** `versions` gives the present schema version of an entity type. */
-  constructor(name: string, versions: (type: string) => number = () => 1) {
+  constructor(name: string, definitions: ReadonlyMap<string, EntityDefinition>) {
     this.name = name;
     this.database = new Database(name);
     this.outbox = new Outbox(this.database);
-    this.inbox = new Inbox(this.database, versions);
+    this.inbox = new Inbox(this.database, (type) => definitions.get(type)?.version ?? 1);
+    this.states = new FoldedStates(this.database, definitions);
   }
 
   async open(): Promise<void> {
     await this.database.open();
+    await this.states.adopt();
   }
 
   async close(): Promise<void> {
@@ -112,9 +118,11 @@ export class EventStore {
     const { seq, stamp } = (this.writer ??= writerOf(await this.meta(WRITER)));
     const database = this.database.backendDB();
     const durability = group.some(({ strict }) => strict) ? 'strict' : 'relaxed';
-    const transaction = database.transaction(['events', 'meta'], 'readwrite', { durability });
+    const transaction = database.transaction(['events', 'meta', 'unfolded'], 'readwrite', { durability });
     const events = transaction.objectStore('events');
     group.forEach(({ event }, index) => events.put(rowOf({ ...event, client_seq: seq + index + 1 })));
+    const unfolded = transaction.objectStore('unfolded');
+    for (const [t, e] of new Map(group.map(({ event }) => [refKey(refOf(event)), refOf(event)])).values()) unfolded.put({ t, e });
     const writer = { seq: seq + group.length, stamp: group.reduce((last, { event }) => Math.max(last, event.timestamp), stamp) };
     transaction.objectStore('meta').put({ key: WRITER, value: writer });
     this.writer = writer;
@@ -161,13 +169,17 @@ export class EventStore {
 
   /** Every entity of a type, by id. */
   readType(type: string): Promise<Map<string, StoredEntity>> {
-    return readType(this.database, type);
+    return this.states.readType(type);
   }
 
   /** Takes an event out. */
   async remove(event: LocalEvent): Promise<Changes> {
-    await this.database.events.delete(keyOf(event));
-    return { entities: [refOf(event)], stale: [], delta: { put: [], gone: [event] } };
+    const { events, unfolded } = this.database;
+    await this.database.transaction('rw', events, unfolded, async () => {
+      await events.delete(keyOf(event));
+      await unfold(this.database, [refOf(event)]);
+    });
+    return { entities: [refOf(event)], stale: [], delta: { put: [], alike: [], gone: [event] } };
   }
 }
 

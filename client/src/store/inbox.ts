@@ -1,8 +1,9 @@
 /** What comes from the server: its events, with the cursor behind them; and its states, which become baselines. */
 
+import { foldsAlike } from '../entity.js';
 import { compareEvents } from '../fold.js';
 import { fromWire, isConfirmed, type Baseline, type EntityRef, type LocalEvent, type WireEvent } from '../event.js';
-import { eventsOfAll, getEvents, keyOf, putEvents, readOthers, readType, refKey, refOf, type Database } from './database.js';
+import { eventsOfAll, getEvents, keyOf, putEvents, readOthers, readType, refKey, refOf, refsOf, unfold, type Database } from './database.js';
 import type { Changes } from './eventStore.js';
 
 /** Under such keys stand the entities whose state must be asked for. */
@@ -24,8 +25,8 @@ export class Inbox {
 
   /** Events from the server, and the cursor behind them, in one transaction. */
   async applyEvents(incoming: readonly WireEvent[], cursor: string | null): Promise<Changes> {
-    const { events, baselines, meta } = this.database;
-    return this.database.transaction('rw', events, baselines, meta, async () => {
+    const { events, baselines, meta, unfolded } = this.database;
+    return this.database.transaction('rw', [events, baselines, meta, unfolded], async () => {
       if (cursor !== null) await meta.put({ key: 'cursor', value: cursor });
       if (incoming.length === 0) return { entities: [], stale: [] };
       const keys = incoming.map((event) => keyOf({ ...event, id: event.id.toLowerCase() }));
@@ -39,23 +40,27 @@ export class Inbox {
       const stale = new Map<string, EntityRef>();
       const gone: LocalEvent[] = [];
       const put: LocalEvent[] = [];
+      const alike: LocalEvent[] = [];
       for (const event of read) {
         const ref = refOf(event);
         const base = bases.get(refKey(ref));
+        const before = own.get(event.id);
+        const changes = before === undefined || !foldsAlike(before, event, base ?? null) ? put : alike;
         if (base !== undefined && event.server_position !== null && event.server_position <= base.position) {
           // Own ones stay, for a server that loses them.
-          (event.client_seq > 0 ? put : gone).push(event);
+          (event.client_seq > 0 ? changes : gone).push(event);
           continue;
         }
         const isLate = (base?.last && compareEvents(event, base.last) <= 0) === true || ((base?.state ?? null) === null && event.timestamp <= until);
         if (isLate && event.applies) stale.set(refKey(ref), ref);
-        put.push(event);
+        changes.push(event);
       }
       if (gone.length > 0) await events.bulkDelete(gone.map(keyOf));
-      await putEvents(this.database, put);
+      await putEvents(this.database, [...put, ...alike]);
+      await unfold(this.database, refsOf([...put, ...gone]));
       // Remembered, for a crash must not leave an entity wrong for ever.
       if (stale.size > 0) await meta.bulkPut([...stale.values()].map((ref) => ({ key: STALE + refKey(ref), value: ref })));
-      return { entities: refs, stale: [...stale.values()], delta: { put, gone } };
+      return { entities: refs, stale: [...stale.values()], delta: { put, alike, gone } };
     });
   }
 
@@ -112,8 +117,8 @@ export class Inbox {
    * had told before: it has another history now.
    */
   async applyStates(states: readonly Baseline[], anew: boolean): Promise<Changes> {
-    const { events, baselines } = this.database;
-    return this.database.transaction('rw', events, baselines, async () => {
+    const { events, baselines, unfolded } = this.database;
+    return this.database.transaction('rw', events, baselines, unfolded, async () => {
       const refs = states.map(refOf);
       const stored = await eventsOfAll(this.database, refs);
       const bases = states.map((state) => ({ ...(state.state === null ? absence(state, stored) : state), version: this.versions(state.entity_type) }));
@@ -130,6 +135,7 @@ export class Inbox {
       await events.bulkDelete(gone.map(keyOf));
       await putEvents(this.database, kept);
       await baselines.bulkPut(bases);
+      await unfold(this.database, refs);
       return { entities: refs, stale: [] };
     });
   }
@@ -140,8 +146,8 @@ export class Inbox {
    * that is restored from a backup tomorrow may lack them.
    */
   async dropOthers(type: string, keep: { readonly entities: ReadonlySet<string> } | { readonly events: ReadonlySet<string> }): Promise<Changes> {
-    const { events, baselines } = this.database;
-    return this.database.transaction('rw', events, baselines, async () => {
+    const { events, baselines, unfolded } = this.database;
+    return this.database.transaction('rw', events, baselines, unfolded, async () => {
       const refs: EntityRef[] = [];
       const concerned = 'events' in keep ? await readType(this.database, type) : await readOthers(this.database, type, keep.entities);
       for (const [id, { baseline, events: stored }] of concerned) {
@@ -156,6 +162,7 @@ export class Inbox {
         if (own.length > 0) await baselines.put({ entity_type: type, entity_id: id, state: null, position: 0, last: lastOf(own) });
         else await baselines.delete([type, id]);
       }
+      await unfold(this.database, refs);
       return { entities: refs, stale: [] };
     });
   }

@@ -1,7 +1,7 @@
 /** Own events on their way to the server: what is unsent, in the order in which it was recorded, and what the server said of it. */
 
 import type { LocalEvent, Rejection } from '../event.js';
-import { getEvents, keyOf, putEvents, refsOf, type Database } from './database.js';
+import { getEvents, keyOf, putEvents, refsOf, unfold, type Database } from './database.js';
 import type { Changes } from './eventStore.js';
 import { eventOf } from './row.js';
 
@@ -62,24 +62,27 @@ export class Outbox {
   async settle(batch: readonly LocalEvent[], { accepted, rejected }: Verdicts): Promise<Changes> {
     const verdicts = new Map<string, Rejection | null>(accepted.map((id) => [id, null]));
     for (const { id, rejection } of rejected) verdicts.set(id, rejection);
-    return this.database.transaction('rw', this.database.events, async () => {
+    const { events, unfolded } = this.database;
+    return this.database.transaction('rw', events, unfolded, async () => {
       const stored = await getEvents(this.database, batch.filter(({ id }) => verdicts.has(id)).map(keyOf));
-      const put = stored.flatMap((event): LocalEvent[] => {
+      const judged = stored.flatMap((event): LocalEvent[] => {
         const rejection = verdicts.get(event.id);
         if (rejection === undefined || event.status === 'accepted') return [];
         // Restored from a backup, the server may know the event under its former stamp.
         const known = rejection === null || (rejection.code === 'conflict' && event.again === 'restored');
         return [known ? { ...event, status: 'accepted', rejection: null } : { ...event, status: 'rejected', rejection }];
       });
-      await putEvents(this.database, put);
-      return { entities: refsOf(put), stale: [], delta: { put, gone: [] } };
+      await putEvents(this.database, judged);
+      const put = judged.filter(({ status }) => status === 'rejected');
+      await unfold(this.database, refsOf(put));
+      return { entities: refsOf(judged), stale: [], delta: { put, alike: judged.filter(({ status }) => status !== 'rejected'), gone: [] } };
     });
   }
 
   /** Gives unsent events new stamps, in their order; `restamp` makes one. Those that had one already are left. */
   async restamp(rejectedIds: readonly string[], restamp: () => number): Promise<Changes> {
-    const { events, meta } = this.database;
-    return this.database.transaction('rw', events, meta, async () => {
+    const { events, meta, unfolded } = this.database;
+    return this.database.transaction('rw', events, meta, unfolded, async () => {
       const rejected = new Set(rejectedIds);
       const posted = await this.readPosted();
       // What was posted and was not just refused may be at the server with its old stamp.
@@ -88,7 +91,8 @@ export class Outbox {
         .filter((event) => event.again === null && (event.client_seq > posted || rejected.has(event.id)))
         .map((event) => ({ ...event, timestamp: restamp(), status: 'pending' as const, again: 'restamped' as const }));
       await putEvents(this.database, put);
-      return { entities: refsOf(put), stale: [], delta: { put, gone: [] } };
+      await unfold(this.database, refsOf(put));
+      return { entities: refsOf(put), stale: [], delta: { put, alike: [], gone: [] } };
     });
   }
 

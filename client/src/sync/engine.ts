@@ -23,6 +23,8 @@ export interface EngineOptions {
   /** Events in a batch. The server takes 1000 at most. */
   readonly batchEvents?: number;
   readonly backoff?: BackoffOptions;
+  /** After so long without a change, what the events make is written down, so that lists open without reading them. */
+  readonly restMs?: number;
   /** Between two polls. */
   readonly pollMs?: number;
   /** How events come: `auto` tries SSE, then a WebSocket, and falls back to polling. */
@@ -41,7 +43,8 @@ export interface EngineParts {
   readonly onStatus: (status: SharedStatus) => void;
 }
 
-const DEFAULTS = { debounceMs: 100, batchEvents: 500, backoff: DEFAULT_BACKOFF, pollMs: 3000, receive: 'auto' } as const;
+/** The defaults. */
+export const DEFAULTS = { debounceMs: 100, batchEvents: 500, backoff: DEFAULT_BACKOFF, pollMs: 3000, restMs: 1000, receive: 'auto' } as const;
 
 /** States written in one transaction. */
 const SNAPSHOT_CHUNK = 500;

@@ -3,8 +3,8 @@
  * HEADWATER_CLIENT_FIGURES, the path of a file for the figures.
  *
  * A call is timed from `recordEvent` to its return, when the view shows it; durable when `stored` resolves; opening is a reload
- * of a page until the list of all entities is there; syncing from the end of a time offline until the server has accepted all.
- * Beside them what a page does by itself: the same rows in Dexie, the same events posted in batches.
+ * of a page until the list of all entities is there, when what was recorded had been folded (which a second's rest does); syncing from
+ * the end of a time offline until the server has accepted all. Beside them what a page does by itself: the same rows in Dexie, the same events posted in batches.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -81,6 +81,7 @@ describe.skipIf(FILE === undefined)('figures', () => {
     await page.evaluate(async () => {
       for (const { id } of await window.client.views.states('order')) await window.plain.fill(await window.client.getEventsForEntity('order', id));
     });
+    await until('what the events make is written down', () => page.evaluate(() => window.folded()));
     await page.close();
     const opened: number[] = [];
     const plainly: number[] = [];

@@ -57,6 +57,8 @@ declare global {
     /** A test gives it where the address asks for tokens. */
     token: (refresh: boolean) => Promise<string>;
     record: (name: string, id: string, payload: JsonObject) => RecordedEvent;
+    /** Whether the device's store has no unfolded entity. */
+    folded: () => Promise<boolean>;
     refold: (events: readonly LocalEvent[]) => State | null;
     plain: {
       put: (event: LocalEvent) => Promise<unknown>;
@@ -70,6 +72,14 @@ declare global {
 
 window.client = client;
 window.record = (name, id, payload) => client.recordEvent({ event_type: `order.${name}`, entity_type: 'order', entity_id: id, payload });
+
+window.folded = async () => {
+  const [name = ''] = (await Dexie.getDatabaseNames()).filter((one) => one.startsWith('headwater:'));
+  const store = await new Dexie(name).open();
+  const open = await store.table('unfolded').count();
+  store.close();
+  return open === 0;
+};
 
 // What a client does when an event comes that sorts among those that it has.
 window.refold = (events) => events.reduce<State | null>((state, event) => applyStored(state, event, order, null), null);

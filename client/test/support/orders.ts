@@ -29,7 +29,7 @@ export function newDevice(): string {
 }
 
 /** Fast, for tests. */
-export const QUICK = { debounceMs: 1, backoff: { baseMs: 2, maxMs: 10 }, pollMs: 5 } as const;
+export const QUICK = { debounceMs: 1, backoff: { baseMs: 2, maxMs: 10 }, pollMs: 5, restMs: 1 } as const;
 
 export function start(server: ModelServer, url: string, more: Partial<Configuration> = {}): HeadwaterClient {
   const client = new HeadwaterClient([order]);

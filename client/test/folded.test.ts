@@ -1,0 +1,135 @@
+/** A list that opens from folded states shows what the events make, and goes on from there. */
+
+import 'fake-indexeddb/auto';
+import { Dexie } from 'dexie';
+import { afterEach, expect, it } from 'vitest';
+import { HeadwaterClient } from '../src/client.js';
+import { isConfirmed } from '../src/event.js';
+import { equal, type JsonObject } from '../src/json.js';
+import { parseRules } from '../src/rules.js';
+import { Database, databaseName } from '../src/store/database.js';
+import { eventually, newDevice, order, start } from './support/orders.js';
+import { ModelServer } from './support/server.js';
+
+const open: { close: () => unknown }[] = [];
+
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((one) => one.close()));
+});
+
+function device(server: ModelServer, url: string, definition = order): HeadwaterClient {
+  const client = definition === order ? start(server, url) : new HeadwaterClient([definition]);
+  if (definition !== order) client.configure({ url, transport: { fetch: server.fetch } });
+  open.push(client);
+  return client;
+}
+
+function record(client: HeadwaterClient, name: string, payload: Record<string, unknown> = {}) {
+  return client.recordEvent({ event_type: `order.${name}`, entity_type: 'order', entity_id: 'o1', payload: payload as never });
+}
+
+/** The device's database, seen beside the client. */
+function databaseOf(url: string): Database {
+  const database = new Database(databaseName(url, null, null));
+  open.push(database);
+  return database;
+}
+
+const folded = (database: Database): Promise<void> =>
+  eventually('all is folded', async () => (await database.unfolded.count()) === 0 && (await database.folded.count()) > 0);
+
+/** A device that has recorded an order with two items offline, and was closed when all was folded. */
+async function closedDevice(server: ModelServer): Promise<{ url: string; database: Database }> {
+  const url = newDevice();
+  const client = device(server, url);
+  server.fault = () => 'lost';
+  record(client, 'created', { status: 'open', items: [] });
+  record(client, 'item_added', { item: 1 });
+  await record(client, 'item_added', { item: 2 }).stored;
+  const database = databaseOf(url);
+  await folded(database);
+  await client.close();
+  return { url, database };
+}
+
+const list = async (client: HeadwaterClient) => (await client.views.states('order')).map(({ data }) => data);
+
+it('reads states alone, and events when somebody asks for them', async () => {
+  const { url, database } = await closedDevice(new ModelServer(order));
+  // Only so can be seen that it was not folded anew.
+  const [row] = await database.folded.toArray();
+  if (row !== undefined) await database.folded.put({ ...row, d: row.d.replace('open', 'as it was written down') });
+  const client = device(new ModelServer(order), url);
+  expect(await list(client)).toEqual([{ id: 'o1', status: 'as it was written down', items: [1, 2] }]);
+  expect((await client.getEventsForEntity('order', 'o1')).map(({ event_type }) => event_type)).toEqual(['order.created', 'order.item_added', 'order.item_added']);
+  expect(await list(client)).toEqual([{ id: 'o1', status: 'open', items: [1, 2] }]);
+});
+
+it('folds what comes on top at once, and what sorts among the unread ones where it belongs', async () => {
+  const server = new ModelServer(order);
+  const { url } = await closedDevice(server);
+  const client = device(server, url);
+  await list(client);
+  const { event } = record(client, 'item_added', { item: 3 });
+  expect(client.views.list('order').data[0]?.data).toEqual({ id: 'o1', status: 'open', items: [1, 2, 3] });
+  server.fault = () => 'none';
+  await client.sync();
+  const truth = (): JsonObject => ({ ...server.state('o1'), id: 'o1' });
+  const shows = (what: string) => eventually(what, () => equal(client.views.list('order').data[0]?.data ?? null, truth()));
+  await shows('own events count once when the server has them');
+  const [created] = server.events;
+  server.capture('updated', 'o1', { status: 'late', items: [0] }, (created?.timestamp ?? 0) + 1);
+  await shows('a late one stands beneath the items');
+  expect(truth()).toMatchObject({ status: 'late', items: [0, 1, 2, 3] });
+  server.capture('updated', 'o1', { status: 'paid' }, event.timestamp + 1);
+  await shows('a new one on top');
+  expect((await client.getEventsForEntity('order', 'o1')).every(isConfirmed)).toBe(true);
+});
+
+it('takes a refused event out of a state that was folded with it', async () => {
+  const server = new ModelServer(order, { judge: (event) => ((event['payload'] as { item?: number }).item === 2 ? 'constraint_violation' : undefined) });
+  const { url, database } = await closedDevice(server);
+  const client = device(server, url);
+  expect(await list(client)).toEqual([{ id: 'o1', status: 'open', items: [1, 2] }]);
+  server.fault = () => 'none';
+  await eventually('it is refused and gone', async () => JSON.stringify((await list(client))[0]?.['items']) === '[1]' && client.rejectedEvents().length === 1);
+  await folded(database);
+  await client.close();
+  expect(await list(device(server, url))).toEqual([{ id: 'o1', status: 'open', items: [1] }]);
+});
+
+it('folds anew when the application comes with other rules', async () => {
+  const server = new ModelServer(order);
+  const { url } = await closedDevice(server);
+  const prepending = { ...order, rules: { ...order.rules, ...parseRules({ item_added: { rule: 'set' } }) } };
+  expect(await list(device(server, url, prepending))).toEqual([{ id: 'o1', status: 'open', items: [], item: 2 }]);
+});
+
+it('is not folded ahead where the application merges with functions of its own', async () => {
+  const server = new ModelServer(order);
+  const url = newDevice();
+  const rules = { ...order.rules, ...parseRules({ state_changed: { rule: 'custom', function: 'app.state' } }) };
+  const merging = (mark: string): HeadwaterClient => device(server, url, { ...order, rules, customs: { 'app.state': (state) => ({ ...state, mark }) } });
+  const first = merging('as it was');
+  record(first, 'created', {});
+  await record(first, 'state_changed', { status: 'paid' }).stored;
+  expect(await list(first)).toEqual([{ id: 'o1', mark: 'as it was' }]);
+  await first.sync();
+  await first.close();
+  expect(await list(merging('as it is now'))).toEqual([{ id: 'o1', mark: 'as it is now' }]);
+});
+
+it('knows the entities of a database from before there were folded states', async () => {
+  const server = new ModelServer(order);
+  const { url, database } = await closedDevice(server);
+  const [events, meta] = await Promise.all([database.events.toArray(), database.meta.filter(({ key }) => !key.startsWith('folded:')).toArray()]);
+  await database.delete();
+  const older = new Dexie(database.name);
+  older.version(1).stores({ events: '[t+e+i], u, x, r', baselines: '[entity_type+entity_id]', meta: 'key' });
+  await older.table('events').bulkAdd(events);
+  await older.table('meta').bulkAdd(meta);
+  older.close();
+  const client = device(server, url);
+  expect(await list(client)).toEqual([{ id: 'o1', status: 'open', items: [1, 2] }]);
+  await folded(databaseOf(url));
+});
