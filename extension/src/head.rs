@@ -213,48 +213,43 @@ pub(crate) fn folding_of(
     upcasts: &Upcasts,
     runner: Runner<'_>,
 ) -> Folding {
-    let lift = |shape: Shape<'_>, from: i32, members: State| custom::lift(upcasts, shape, from, members, runner);
+    thread_local! {
+        // One statement: between two, retention could drop what the first has found to be of use.
+        static FOLDING: SetStatement = SetStatement::new(
+            "with beneath as (
+               select state, schema_version, occurred_at, id from headwater.snapshot
+               where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3
+                 and ($4::timestamptz is null or id is null or (occurred_at, id) <= ($4, $5::uuid))
+               order by occurred_at desc nulls last, id desc limit 1
+             )
+             select occurred_at, id, null, null, state, schema_version, 0 as place from beneath
+             union all
+             select occurred_at, id, event_type, source = 'capture', payload, schema_version, 1 from headwater.event
+             where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3 and applies
+               and ($4::timestamptz is null or (occurred_at, id) <= ($4, $5::uuid))
+               and (occurred_at, id) > (coalesce((select occurred_at from beneath), '-infinity'),
+                                        coalesce((select id from beneath), '00000000-0000-0000-0000-000000000000'))
+             order by place, occurred_at, id",
+        );
+    }
     let [at, id] = until.arguments();
-    // One statement: between two, retention could drop what the first has found to be of use.
-    let rows = read_once(
-        client,
-        "with beneath as (
-           select state, schema_version, occurred_at, id from headwater.snapshot
-           where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3
-             and ($4::timestamptz is null or id is null or (occurred_at, id) <= ($4, $5::uuid))
-           order by occurred_at desc nulls last, id desc limit 1
-         )
-         select occurred_at, id, null, null, state, schema_version, 0 as place from beneath
-         union all
-         select occurred_at, id, event_type, source = 'capture', payload, schema_version, 1 from headwater.event
-         where entity_type = $1 and entity_id = $2 and tenant_id is not distinct from $3 and applies
-           and ($4::timestamptz is null or (occurred_at, id) <= ($4, $5::uuid))
-           and (occurred_at, id) > (coalesce((select occurred_at from beneath), '-infinity'),
-                                    coalesce((select id from beneath), '00000000-0000-0000-0000-000000000000'))
-         order by place, occurred_at, id",
-        &[
-            entity.entity_type.as_str().into(),
-            entity.entity_id.as_str().into(),
-            entity.tenant.as_deref().into(),
-            at,
-            id,
-        ],
-    );
-    let get = "the event table's columns are not null";
+    let arguments =
+        [entity.entity_type.as_str().into(), entity.entity_id.as_str().into(), entity.tenant.as_deref().into(), at, id];
+    FOLDING.with(|folding| folding.read(client, &arguments));
+    let mut rows = Vec::new();
+    for_each_row(client, |values, nulls| rows.push(Row::of(values, nulls)));
+    let lift = |shape: Shape<'_>, from: i32, members: State| custom::lift(upcasts, shape, from, members, runner);
     let mut folding = Folding { base: None, folded: None, events: Vec::with_capacity(rows.len()), doubled: Vec::new() };
-    for row in rows {
-        let order = order_of(&row, 1, 2);
-        let members = row.get::<JsonB>(5).expect("a jsonb").and_then(|members| object(members.0));
-        let version: i32 = row.get(6).expect(get).expect(get);
-        let Some(event_type) = row.get::<String>(3).expect("a text") else {
+    // A step of an upcast may ask the database: the rows are taken out before.
+    for Row { order, event_type, captured, members, version } in rows {
+        let Some(event_type) = event_type else {
             folding.base = members.map(|state| lift(Shape::State, version, state));
             folding.folded = order;
             continue;
         };
         let (Some(name), Some(payload)) = (name_of(&event_type, &entity.entity_type), members) else { continue };
-        let captured: bool = row.get(4).expect(get).expect(get);
         let payload = lift(Shape::of_event(name, captured), version, payload);
-        let (occurred_at, id) = order.expect(get);
+        let (occurred_at, id) = order.expect(NOT_NULL);
         folding.events.push(StoredEvent { occurred_at, id, name: name.to_owned(), captured, payload });
     }
     // One that is there twice counts once.
@@ -268,10 +263,33 @@ pub(crate) fn folding_of(
     folding
 }
 
-fn order_of(row: &pgrx::spi::SpiHeapTupleData<'_>, at: usize, id: usize) -> Option<Order> {
-    let at: Option<TimestampWithTimeZone> = row.get(at).expect("a timestamptz");
-    let id: Option<Uuid> = row.get(id).expect("a uuid");
-    at.zip(id).map(|(at, id)| (micros(at), uuid::Uuid::from_bytes(*id.as_bytes())))
+const NOT_NULL: &str = "the event table's columns are not null";
+
+/// What lies beneath a fold, or an event of it.
+struct Row {
+    order: Option<Order>,
+    /// None for what lies beneath.
+    event_type: Option<String>,
+    captured: bool,
+    members: Option<State>,
+    version: i32,
+}
+
+impl Row {
+    fn of(values: &[pg_sys::Datum], nulls: &[bool]) -> Self {
+        // SAFETY: a timestamptz, a uuid, a text, a boolean, a jsonb and an integer.
+        unsafe {
+            let at = TimestampWithTimeZone::from_datum(values[0], nulls[0]);
+            let id = Uuid::from_datum(values[1], nulls[1]);
+            Self {
+                order: at.zip(id).map(|(at, id)| (micros(at), uuid::Uuid::from_bytes(*id.as_bytes()))),
+                event_type: String::from_datum(values[2], nulls[2]),
+                captured: bool::from_datum(values[3], nulls[3]).unwrap_or(false),
+                members: JsonB::from_datum(values[4], nulls[4]).and_then(|members| object(members.0)),
+                version: i32::from_datum(values[5], nulls[5]).expect(NOT_NULL),
+            }
+        }
+    }
 }
 
 /// A state, and the event that last began it.

@@ -48,6 +48,9 @@ impl SetStatement {
 
     /// Runs it. Sees what was committed until now and what this transaction has done.
     pub(crate) fn run(&self, client: &mut SpiClient<'_>, args: &[DatumWithOid<'_>]) {
+        // SAFETY: connected to SPI, as the client shows. From here on `read_once` sees what is done, in this
+        // subtransaction too.
+        unsafe { pg_sys::GetCurrentTransactionId() };
         self.execute(client, args, false);
     }
 
@@ -61,16 +64,21 @@ impl SetStatement {
         }
     }
 
-    /// Read-only, it uses the snapshot that was pushed.
-    fn execute(&self, _client: &mut SpiClient<'_>, args: &[DatumWithOid<'_>], read_only: bool) {
+    /// Runs a query as [`read_once`] does: a transaction that has written nothing remains without an id.
+    pub(crate) fn read(&self, client: &SpiClient<'_>, args: &[DatumWithOid<'_>]) {
+        // SAFETY: reads a variable of the backend.
+        let written = unsafe { pg_sys::GetCurrentTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
+        self.execute(client, args, !written);
+    }
+
+    /// Read-only, it uses the snapshot that is active.
+    fn execute(&self, _client: &SpiClient<'_>, args: &[DatumWithOid<'_>], read_only: bool) {
         let mut values: Vec<_> =
             args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::from(0), Datum::sans_lifetime)).collect();
         let nulls: Vec<_> = args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' }).collect();
         // SAFETY: connected to SPI, as the client shows; as many values as the statement has parameters, of their types.
         // A plan that is kept outlives the transaction.
         unsafe {
-            // From here on `read_once` sees what is done, in this subtransaction too.
-            pg_sys::GetCurrentTransactionId();
             if self.plan.get().is_null() {
                 let mut types: Vec<_> = args.iter().map(DatumWithOid::oid).collect();
                 let count = i32::try_from(types.len()).expect("a few");
