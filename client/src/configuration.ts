@@ -16,6 +16,8 @@ export interface Configuration {
   readonly userId?: string;
   /** How long the server's events stay on the device one by one; older ones live on in the states. */
   readonly retentionDays?: number;
+  /** How long own events stay, for a server that is restored from a backup and has lost them. Not less than `retentionDays`. */
+  readonly ownRetentionDays?: number;
   /** `strict` has events of that type on the disk before they count as stored; `relaxed` (default) leaves that to the system. */
   readonly durability?: Readonly<Record<string, 'relaxed' | 'strict'>>;
   /** The application's merge functions, by the name in their rules. */

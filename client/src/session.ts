@@ -10,7 +10,7 @@ import type { EntityDefinition } from './entity.js';
 import { asError, HeadwaterError } from './error.js';
 import type { EntityRef, LocalEvent } from './event.js';
 import type { RejectedEvent, StatusBoard } from './status.js';
-import { compact } from './store/compact.js';
+import { compact, type Horizon } from './store/compact.js';
 import { databaseName } from './store/database.js';
 import { EventStore, type Changes } from './store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep } from './sync/backoff.js';
@@ -30,6 +30,8 @@ export interface SessionParts {
 }
 
 const DEFAULT_RETENTION_DAYS = 7;
+/** Few people go back to a backup that is older. */
+const DEFAULT_OWN_RETENTION_DAYS = 30;
 /** How often `sync` looks whether all is sent when nothing tells it. */
 const SYNC_CHECK_MS = 200;
 /** Without a rest of `restMs`, states are folded after so many times as long. */
@@ -218,8 +220,8 @@ export class Session {
   }
 
   /** In the leading tab, and not while everything is read anew. */
-  private async compact(recordedBefore: number): Promise<void> {
-    const changes = await this.engine?.tidy(this.stop.signal, () => compact(this.store.database, recordedBefore, this.parts.definitions));
+  private async compact(horizon: Horizon): Promise<void> {
+    const changes = await this.engine?.tidy(this.stop.signal, () => compact(this.store.database, horizon, this.parts.definitions));
     if (changes === undefined || changes.entities.length === 0) return;
     this.parts.log.add('compacted', { entities: changes.entities.length });
     this.spread(changes);
@@ -227,9 +229,10 @@ export class Session {
 
   private async keepTidy(): Promise<void> {
     while (!this.ended) {
-      const days = this.configuration.retentionDays ?? DEFAULT_RETENTION_DAYS;
+      const { retentionDays = DEFAULT_RETENTION_DAYS, ownRetentionDays = DEFAULT_OWN_RETENTION_DAYS } = this.configuration;
+      const now = this.clock.time();
       try {
-        await this.compact(this.clock.time() - days * DAY_MICROS);
+        await this.compact({ foldBefore: now - retentionDays * DAY_MICROS, dropOwnBefore: now - Math.max(retentionDays, ownRetentionDays) * DAY_MICROS });
         await this.estimate();
       } catch (thrown) {
         if (!this.ended) this.parts.log.add('compaction failed', { message: asError(thrown).message });
@@ -284,7 +287,8 @@ export class Session {
           if (!(thrown instanceof HeadwaterError) || thrown.code !== 'storage_full' || stop.signal.aborted) throw thrown;
           this.setStorage('full');
           // Not awaited: it waits for the first download, which may never come.
-          void this.compact(this.clock.time()).catch(() => undefined);
+          const now = this.clock.time();
+          void this.compact({ foldBefore: now, dropOwnBefore: now }).catch(() => undefined);
           await sleep(backoff.next(), stop.signal);
         }
       }

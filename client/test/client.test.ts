@@ -253,11 +253,45 @@ describe.each([{ snapshots: false }, { snapshots: true }])('with %j', (options: 
     expect(client.syncStatus().failures).toBe(0);
   });
 
+  it('sends own events from before its retention again to a server that was restored', async () => {
+    const DAY = 24 * 3600 * 1000;
+    let now = Date.now();
+    const server = new ModelServer(order, { ...options, now: () => now * 1000 });
+    const url = newDevice();
+    const more = { now: () => now };
+    const first = device(server, url, more);
+    server.makeBackup();
+    record(first, 'created', { status: 'open', items: [] });
+    for (let n = 0; n < 5; n += 1) record(first, 'item_added', { item: n });
+    await first.sync();
+    now += 1000;
+    server.capture('updated', 'o1', { note: 'of others' });
+    await eventually('all is confirmed', async () => (await first.getEventsForEntity('order', 'o1')).filter(isConfirmed).length === 7);
+    await first.close();
+    now += 8 * DAY;
+    const second = device(server, url, more);
+    await eventually('it was compacted', () => second.exportDebugLog().includes('"compacted"'));
+    expect((await second.getEventsForEntity('order', 'o1')).map(({ source }) => source)).toEqual(Array(6).fill('client'));
+    expect(await second.materialize('order', 'o1')).toEqual({ id: 'o1', status: 'open', items: [0, 1, 2, 3, 4], note: 'of others' });
+    record(second, 'item_added', { item: 5 });
+    await second.sync();
+    server.restoreBackup();
+    await eventually('the server has the own ones again', () => equal(server.state('o1'), { status: 'open', items: [0, 1, 2, 3, 4, 5] }));
+    await eventually('and that is shown', () => equal(view(second).data, { ...server.state('o1'), id: 'o1' }));
+    await second.sync();
+    await second.close();
+    now += 31 * DAY;
+    const third = device(server, url, more);
+    await eventually('a month later they are gone', async () => (await third.getEventsForEntity('order', 'o1')).length === 0);
+    expect(await third.materialize('order', 'o1')).toEqual({ id: 'o1', status: 'open', items: [0, 1, 2, 3, 4, 5] });
+    expect(third.rejectedEvents()).toEqual([]);
+  });
+
   it('compacts what is old and still shows and mends the state', async () => {
     let now = Date.now();
     const server = new ModelServer(order, { ...options, now: () => now * 1000 });
     const url = newDevice();
-    const more = { now: () => now, retentionDays: 7 };
+    const more = { now: () => now, retentionDays: 7, ownRetentionDays: 7 };
     const first = device(server, url, more);
     record(first, 'created', { status: 'open', items: [] });
     for (let n = 0; n < 10; n += 1) record(first, 'item_added', { item: n });

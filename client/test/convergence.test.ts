@@ -62,16 +62,18 @@ const script = fc.record({
   snapshots: fc.boolean(),
   polling: fc.boolean(),
   refuses: fc.boolean(),
+  /** Devices fold what they know into baselines whenever they come back. Without states from the server, late events could not be mended then. */
+  compacts: fc.boolean(),
   steps: fc.array(step, { minLength: 5, maxLength: 40 }),
 });
 
-async function run({ snapshots, polling, refuses, steps }: typeof script extends fc.Arbitrary<infer T> ? T : never): Promise<void> {
+async function run({ snapshots, polling, refuses, compacts, steps }: typeof script extends fc.Arbitrary<infer T> ? T : never): Promise<void> {
   const server = new ModelServer(order, {
     snapshots,
     judge: (event) => (refuses && (event['payload'] as JsonObject)['status'] === 'void' ? 'constraint_violation' : undefined),
   });
   const urls = [newDevice(), newDevice()];
-  const more = { sync: { debounceMs: 1, backoff: { baseMs: 1, maxMs: 5 }, pollMs: 3, restMs: 3, receive: polling ? 'polling' : 'auto' } } as const;
+  const more = { sync: { debounceMs: 1, backoff: { baseMs: 1, maxMs: 5 }, pollMs: 3, restMs: 3, receive: polling ? 'polling' : 'auto' }, retentionDays: compacts && snapshots ? 0 : 7 } as const;
   const clients: HeadwaterClient[] = urls.map((url) => start(server, url, more));
   const stored = new Set<string>();
   const open = (client: HeadwaterClient): void => void client.views.list('order');

@@ -96,13 +96,14 @@ export class Outbox {
     });
   }
 
-  /** The server lost history (a restored backup): every own event that is still here will be sent again. */
-  async resendAll(clientId: string): Promise<void> {
+  /** The server lost history (a restored backup): every own event that is still here will be sent again. How many those are. */
+  async resendAll(clientId: string): Promise<number> {
     const { events, meta } = this.database;
-    await this.database.transaction('rw', events, meta, async () => {
+    return this.database.transaction('rw', events, meta, async () => {
       const own = (await events.toArray()).map(eventOf).filter((event) => event.status === 'accepted' && event.client_seq > 0 && event.client_id === clientId);
       await putEvents(this.database, own.map((event) => ({ ...event, status: 'sent', again: 'restored' })));
       await meta.bulkDelete(['cursor', 'sent_cursor']);
+      return own.length;
     });
   }
 

@@ -311,8 +311,8 @@ export class SyncEngine {
 
   /** The cursor belongs to another history: what the server lost is sent again, then everything is read anew. */
   private async lostHistory(): Promise<void> {
-    this.parts.log.add('the server has another history');
-    await this.parts.store.outbox.resendAll(this.parts.clientId);
+    const again = await this.parts.store.outbox.resendAll(this.parts.clientId);
+    this.parts.log.add('the server has another history', { sentAgain: again });
     this.due = true;
   }
 
