@@ -63,6 +63,8 @@ pub(super) struct Write<'e> {
     last: Order,
     /// What it does to the row; nothing, if there is nothing to do.
     pub(super) change: Option<Change>,
+    /// The fill of another life, which ended in the same instant, would make the row its user's: a fill yields to it.
+    contested: bool,
 }
 
 /// How an entity goes on.
@@ -178,7 +180,8 @@ impl<'e> Touched<'e> {
             before = before.fold_to(stop + 1, &mut all, &table.rules, runner);
             let folded = before.folded.clone();
             let captured_before = capture::recorded();
-            let write = self.planned(folded, all[..=stop].to_vec(), new.clone(), order);
+            let mut write = self.planned(folded, all[..=stop].to_vec(), new.clone(), order);
+            write.contested = begun == Some(order) && self.is_anothers(&all, stop, &new);
             let made = self.write(write, role, claims)?;
             let stored: Vec<_> = made.iter().map(Record::stored).collect();
             record(made);
@@ -205,7 +208,7 @@ impl<'e> Touched<'e> {
             wanted.entry(column).or_insert_with(|| Value::String(user.clone()));
         }
         let change = Change::between(&self.table, &self.entity, self.row.as_ref(), wanted.as_ref(), user.as_deref());
-        Write { folded, events, new, last, change }
+        Write { folded, events, new, last, change, contested: false }
     }
 
     fn write(&mut self, write: Write<'e>, role: Oid, claims: Option<&str>) -> Result<Vec<Record<'static>>, Rejection> {
@@ -222,7 +225,7 @@ impl<'e> Touched<'e> {
 
     /// Afterwards `row` and `head` are what they are with the events of the write.
     fn settle(&mut self, write: Write<'e>, written: Option<State>) -> Vec<Record<'static>> {
-        let Write { folded, events, new, last, change } = write;
+        let Write { folded, events, new, last, change, contested } = write;
         let newest = *new.last().expect("an entity is touched by an event");
         let before = self.row.take();
         let actual = match &change {
@@ -233,8 +236,10 @@ impl<'e> Touched<'e> {
         self.row.clone_from(&actual);
         self.head = Some(self.head.map_or(newest.order(), |head| head.max(newest.order())));
         let (Some(after), Some(actual)) = (folded.state, actual) else { return Vec::new() };
-        let (changed, filled): (State, State) =
-            fold::difference(&after, &actual).into_iter().partition(|(name, _)| after.contains_key(name));
+        let own = self.shared_user_column().filter(|_| contested);
+        let (changed, filled): (State, State) = fold::difference(&after, &actual)
+            .into_iter()
+            .partition(|(name, _)| after.contains_key(name) || own.as_ref() == Some(name));
         let mut made = Vec::new();
         if !filled.is_empty() {
             let begun = folded.begun_by.unwrap_or(last);
@@ -245,7 +250,7 @@ impl<'e> Touched<'e> {
             let writes = |event: &&StoredEvent| !event.fills() && reach::writes(event, &field, &self.table.rules);
             // A value that stood in the row before was changed by the table alone.
             let stood = before.as_ref().and_then(|before| before.get(&field));
-            let brought = !stood.is_some_and(|stood| json::equal(stood, &after[&field]));
+            let brought = !stood.zip(after.get(&field)).is_some_and(|(stood, after)| json::equal(stood, after));
             let bringer = events.iter().rev().filter(|_| brought).find(writes).map(StoredEvent::order);
             behind.entry(bringer.unwrap_or(last)).or_default().insert(field, value);
         }

@@ -366,6 +366,23 @@ mod tests {
         assert_rows_equal_folds("thing");
     }
 
+    /// The fill of the first life sorts behind the second's beginning, and would make its row the first one's user's.
+    #[pg_test]
+    fn of_two_lives_in_one_instant_each_has_the_user_who_began_it() {
+        run("create table doc (id int primary key, owner text, body text default 'empty')");
+        run("select headwater.enable('doc', user_column => 'owner', events => array['created', 'deleted'])");
+        let of = |id: &str, name: &str, user: &str| {
+            let mut event = event(1, name, "1", json!({}));
+            event["id"] = json!(format!("0190a0a0-0000-7000-{id}-000000000001"));
+            event["user_id"] = json!(user);
+            event
+        };
+        assert_rejected(&ingest(&[of("822c", "doc.created", "bob")]), &[]);
+        assert_rejected(&ingest(&[of("824b", "doc.deleted", "bob"), of("8cfe", "doc.created", "ann")]), &[]);
+        assert_eq!(one::<String>("select owner from doc").as_deref(), Some("ann"));
+        assert_rows_equal_folds("doc");
+    }
+
     #[pg_test]
     fn a_row_without_a_key_is_refused_by_its_name() {
         run("create table thing (id int not null unique, n int)");
