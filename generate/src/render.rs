@@ -33,6 +33,7 @@ const TEMPLATES: &[(&str, &str)] = &templates![
     "use.ts",
     "hooks.ts",
     "eventStore.ts",
+    "collections.ts",
     "syncEngine.ts",
     "methods.ts",
     "index.ts",
@@ -75,6 +76,7 @@ pub(crate) fn render(entities: &[Entity], names: &[Names], contract: &Contract, 
         add("hooks/hooks.ts".to_owned(), fill("hooks.ts", &everything));
     }
     add("store/eventStore.ts".to_owned(), fill("eventStore.ts", &everything));
+    add("store/collections.ts".to_owned(), fill("collections.ts", &everything));
     add("store/syncEngine.ts".to_owned(), fill("syncEngine.ts", &everything));
     add("client/methods.ts".to_owned(), fill("methods.ts", &everything));
     add("index.ts".to_owned(), fill("index.ts", &everything));
@@ -105,6 +107,8 @@ struct EntityView {
     upcasts: String,
     /// `[['id', 'text']]`.
     key: String,
+    /// `['id']`.
+    key_columns: String,
     /// Columns of a composite key, with their types.
     key_parts: Vec<Pair>,
     merges: Vec<Merge>,
@@ -197,6 +201,7 @@ impl EntityView {
             version: entity.upcasts.version(),
             upcasts: expression(&upcasts, 2),
             key: format!("[{}]", pairs.join(", ")),
+            key_columns: one_line(&json!(entity.key)),
             key_parts: parts.collect(),
             merges: merges(entity, payload_name),
             merged: custom.map(|(name, _)| payload_name(name)).collect(),

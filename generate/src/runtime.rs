@@ -11,6 +11,7 @@ macro_rules! sources {
 const SOURCES: &[(&str, &str)] = &sources![
     "client.ts",
     "clock.ts",
+    "collection.ts",
     "configuration.ts",
     "debugLog.ts",
     "entity.ts",

@@ -1,7 +1,9 @@
 /** Compiled, never run: what generated code takes, and what it must not take. `scripts/test client` generates what is imported here. */
 
+import { createCollection } from '@tanstack/db';
 import * as byHand from './out/by-hand/index.js';
 import * as orders from './out/openapi/index.js';
+import { orderCollectionOptions } from './out/openapi/store/collections.js';
 import type { Json, Order, OrderDraft, OrderEvent, StandardSchema } from './out/openapi/index.js';
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -23,6 +25,11 @@ export function payloads(id: string): void {
   orders.recordEvent({ event_type: 'thing.noted', entity_type: 'order', entity_id: id, payload: {} });
   // @ts-expect-error tenant_id is the server's to fill
   orders.recordEvent({ event_type: 'order.created', entity_type: 'order', entity_id: id, payload: { tenant_id: 'cafe' } });
+}
+
+export function collections(id: string): void {
+  const order = createCollection(orderCollectionOptions()).get(id);
+  same<(typeof order & {})['status'], Order['status']>(true);
 }
 
 export function mutations(id: string): void {
