@@ -18,7 +18,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Flags of `generate`.
 #[derive(Args, Clone, Debug)]
 pub struct Generate {
-    /// An OpenAPI 3.1 document with x-sync: http(s)://… or a file
+    /// An OpenAPI 3.1 document with x-sync, JSON or YAML: http(s)://… or a file
     #[arg(value_name = "URL|FILE")]
     pub source: String,
 
@@ -98,6 +98,7 @@ pub async fn run(config: &Generate) -> ExitCode {
 
 /// Generates again whenever the document says something else, until Ctrl-C.
 async fn watch(config: &Generate) -> ExitCode {
+    println!("watching {}; Ctrl-C ends that", config.source);
     let mut last: Option<Result<String, String>> = None;
     let looking = async {
         loop {
@@ -152,6 +153,7 @@ fn check(config: &Generate, output: &Output, breaks: &[String]) -> Result<bool, 
 }
 
 fn write(config: &Generate, output: &Output) -> Result<bool, String> {
+    let is_first = !config.output.join(headwater_generate::contract::FILE).exists();
     let written = tree::write(&config.output, output).map_err(|error| error.to_string())?;
     let folder = config.output.display();
     println!(
@@ -160,6 +162,12 @@ fn write(config: &Generate, output: &Output) -> Result<bool, String> {
         written.removed.len(),
         written.unchanged
     );
+    if is_first {
+        let packages = if config.without_react { "dexie" } else { "dexie react" };
+        println!(
+            "  next: npm install {packages}; then import {{ configure }} from {folder}/index.js and give it the server's address"
+        );
+    }
     Ok(true)
 }
 

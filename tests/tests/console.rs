@@ -243,6 +243,8 @@ async fn an_operator_sees_what_happened_and_what_was_then() {
         ("entity_type=order&entity_id=00000000-0000-4000-8000-000000000001", 2),
         ("source=capture", 4),
         ("source=client", 0),
+        ("tenant_id=cafe", 2),
+        ("tenant_id=cafe&entity_type=menu", 0),
         ("entity_type=&limit=2", 2),
         ("entity_type=o' or true --", 0),
     ] {

@@ -40,7 +40,7 @@ async fn a_running_streamer_gives_a_client_that_is_checked_against_it() {
     let output = scratch.path().join("generated");
 
     generate(&url, &output, &["--check"]).assert(false, &["index.ts is missing", "to mend it: headwater generate"]);
-    generate(&url, &output, &[]).assert(true, &["written, 0 removed, 0 unchanged"]);
+    generate(&url, &output, &[]).assert(true, &["written, 0 removed, 0 unchanged", "next: npm install dexie react"]);
     let index = std::fs::read_to_string(output.join("index.ts")).unwrap();
     assert!(
         index

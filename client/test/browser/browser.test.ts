@@ -2,20 +2,15 @@
 
 import { randomUUID } from 'node:crypto';
 import type { Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { explain as explainBy, record, shows, status, synced, type Payload } from './acts.js';
-import { Browsers, Place, until } from './place.js';
+import { until, type Browsers, type Place } from './place.js';
+import { stage } from './stage.js';
 
 let place: Place;
 let browsers: Browsers;
 
-beforeAll(async () => {
-  [place, browsers] = await Promise.all([Place.start(), Browsers.start()]);
-}, 60_000);
-
-afterAll(async () => {
-  await Promise.all([browsers.stop(), place.stop()]);
-}, 60_000);
+stage((made) => ({ place, browsers } = made));
 
 const row = (id: string): Payload | null => place.row(id);
 const eventsOf = (id: string): number => place.eventsOf(id);

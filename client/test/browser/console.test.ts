@@ -4,9 +4,10 @@
  */
 
 import axe from 'axe-core';
-import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Place, until } from './place.js';
+import { launch } from './stage.js';
 
 const SECRET = 'the secret of these tests';
 const ORDER = '00000000-0000-4000-8000-000000000001';
@@ -24,7 +25,7 @@ beforeAll(async () => {
     select headwater.enable('menu', entity => 'menu', notification => 'noop');
     insert into menu values ('<img src=x onerror=alert(1)>', 12.5, '{"nuts": true}'), ('Trout', 18.90, '{"fish": true}');
     alter table orders add constraint no_such_table check (table_number < 100);`);
-  browser = await chromium.launch({ executablePath: process.env['HEADWATER_TEST_CHROMIUM'] ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+  browser = await launch();
 }, 120_000);
 
 afterAll(async () => {
@@ -108,6 +109,15 @@ it('the console shows what is enabled, and events as they come', { timeout: 60_0
   await page.getByText('Paused · 1 new').waitFor();
   await page.getByRole('button', { name: 'Go on' }).click();
   await rows.filter({ hasText: 'deleted' }).waitFor();
+
+  await page.getByLabel('Entity', { exact: true }).selectOption('');
+  await rows.filter({ hasText: 'bar' }).first().waitFor({ state: 'attached' });
+  await page.getByLabel('Tenant').fill('cafe');
+  await page.keyboard.press('Enter');
+  await until('only the tenant’s events stand there', async () => (await rows.count()) === 2);
+  place.sql("insert into orders (tenant_id, table_number) values ('bar', 4), ('cafe', 5)");
+  await rows.filter({ hasText: '"table_number":5' }).waitFor();
+  expect(await rows.count(), 'nor come others').toBe(3);
 
   await page.getByLabel('Source').selectOption('client');
   await page.getByText('No such event yet').waitFor();

@@ -9,8 +9,9 @@
 
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Browsers, Place, until } from './place.js';
+import { describe, expect, it } from 'vitest';
+import { until, type Browsers, type Place } from './place.js';
+import { stage } from './stage.js';
 
 const FILE = process.env['HEADWATER_CLIENT_FIGURES'];
 const EVENTS = 20_000;
@@ -19,13 +20,7 @@ describe.skipIf(FILE === undefined)('figures', () => {
   let place: Place;
   let browsers: Browsers;
 
-  beforeAll(async () => {
-    [place, browsers] = await Promise.all([Place.start(), Browsers.start()]);
-  }, 60_000);
-
-  afterAll(async () => {
-    await Promise.all([browsers.stop(), place.stop()]);
-  }, 60_000);
+  stage((made) => ({ place, browsers } = made));
 
   it('prints them', { timeout: 600_000 }, async () => {
     const device = await browsers.device(place);

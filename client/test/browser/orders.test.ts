@@ -5,9 +5,10 @@
 
 import { execFileSync } from 'node:child_process';
 import axe from 'axe-core';
-import { chromium, type Browser, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Place, until } from './place.js';
+import { launch } from './stage.js';
 
 const APP = new URL('../../../examples/orders/app/', import.meta.url).pathname;
 
@@ -21,7 +22,7 @@ beforeAll(async () => {
   const run = (...command: string[]): void => void execFileSync('npx', command, { cwd: APP, stdio: 'pipe' });
   run('tsc', '--noEmit');
   run('vite', 'build', '--logLevel', 'warn', '--emptyOutDir', '--outDir', place.pages);
-  browser = await chromium.launch({ executablePath: process.env['HEADWATER_TEST_CHROMIUM'] ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+  browser = await launch();
 }, 120_000);
 
 afterAll(async () => {

@@ -5,20 +5,9 @@ import { applyStored, type EntityDefinition } from '../../src/entity.js';
 import { compareEvents } from '../../src/fold.js';
 import { HeadwaterClient, type JsonObject, type LocalEvent, type RecordedEvent, type State } from '../../src/index.js';
 import { parseRules } from '../../src/rules.js';
+import { order } from '../support/order.js';
 
 const parameters = new URLSearchParams(location.search);
-
-const order: EntityDefinition = {
-    type: 'order',
-    rules: parseRules({
-      created: { rule: 'create' },
-      item_added: { rule: 'append', field: 'items', value: 'item' },
-      item_removed: { rule: 'remove', field: 'items', where: { id: 'item_id' } },
-      state_changed: { rule: 'set', fields: ['status'] },
-      deleted: { rule: 'delete' },
-    }),
-    keyOf: (id) => ({ id }),
-};
 
 /** A table that had rows before it was enabled. */
 const account: EntityDefinition = {

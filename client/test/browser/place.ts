@@ -11,7 +11,7 @@ import { build } from 'esbuild';
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
 
 const SCHEMA = new URL('../../../examples/orders/schema.sql', import.meta.url).pathname;
-const CHROMIUM = process.env['HEADWATER_TEST_CHROMIUM'] ?? '/usr/bin/chromium';
+export const CHROMIUM = process.env['HEADWATER_TEST_CHROMIUM'] ?? '/usr/bin/chromium';
 const ROLE = 'headwater_streamer';
 const PASSWORD = 'flows-downhill';
 const PATIENCE_MS = 20_000;

@@ -8,20 +8,15 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { explain, record, shown, shows, status, synced, type Payload } from './acts.js';
-import { Browsers, Place, until, Wire } from './place.js';
+import { until, Wire, type Browsers, type Place } from './place.js';
+import { stage } from './stage.js';
 
 let place: Place;
 let browsers: Browsers;
 
-beforeAll(async () => {
-  [place, browsers] = await Promise.all([Place.start(), Browsers.start()]);
-}, 60_000);
-
-afterAll(async () => {
-  await Promise.all([browsers.stop(), place.stop()]);
-}, 60_000);
+stage((made) => ({ place, browsers } = made));
 
 const ids = (count: number): string[] => Array.from({ length: count }, () => randomUUID());
 const items = (count: number, name = 'item'): Payload[] => Array.from({ length: count }, (_, n) => ({ id: `${name} ${n}` }));

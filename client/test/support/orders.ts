@@ -1,24 +1,12 @@
-/** The orders example, as the generated code would declare it, and devices that use it. */
+/** The orders example, and devices that use it. */
 
 import { HeadwaterClient } from '../../src/client.js';
 import type { Configuration } from '../../src/configuration.js';
-import type { EntityDefinition } from '../../src/entity.js';
-import { parseRules } from '../../src/rules.js';
 import { locks } from './locks.js';
+import { order } from './order.js';
 import type { ModelServer } from './server.js';
 
-export const order: EntityDefinition = {
-  type: 'order',
-  rules: parseRules({
-    created: { rule: 'create' },
-    item_added: { rule: 'append', field: 'items', value: 'item' },
-    item_removed: { rule: 'remove', field: 'items', where: { id: 'item_id' } },
-    state_changed: { rule: 'set', fields: ['status'] },
-    tipped: { rule: 'increment', field: 'tip', by: 'amount' },
-    deleted: { rule: 'delete' },
-  }),
-  keyOf: (id) => ({ id }),
-};
+export { order };
 
 let devices = 0;
 

@@ -16,6 +16,8 @@ pub struct Asked {
     pub entity_id: Option<String>,
     /// `client`, `sql` or `capture`.
     pub source: Option<String>,
+    /// Of this tenant.
+    pub tenant_id: Option<String>,
     /// Before this position.
     pub before: Option<i64>,
 }
@@ -38,6 +40,7 @@ const NEWEST: &str = concat!(
        select * from headwater.event e \
        where ($1::text is null or e.entity_type = $1) and ($2::text is null or e.entity_id = $2) \
          and ($3::text is null or e.source = $3) and ($4::int8 is null or e.position < $4) \
+         and ($6::text is null or e.tenant_id = $6) \
        order by e.position desc limit $5) e"
 );
 
@@ -55,8 +58,8 @@ impl Console {
     pub async fn newest(&self, asked: &Asked, limit: i64) -> Result<Box<RawValue>, Error> {
         let mut session = self.session().await?;
         let transaction = session.read(Role::Reader).await?;
-        let Asked { entity_type, entity_id, source, before } = asked;
-        let row = transaction.query_one(NEWEST, &[entity_type, entity_id, source, before, &limit]).await?;
+        let Asked { entity_type, entity_id, source, tenant_id, before } = asked;
+        let row = transaction.query_one(NEWEST, &[entity_type, entity_id, source, before, &limit, tenant_id]).await?;
         json(row.try_get(0)?)
     }
 

@@ -11,7 +11,7 @@ const state = element('state');
 shape.subscribe(({ rows }) => {
   const sorted = [...rows].sort((one, other) => Number(one['table_number'] ?? 0) - Number(other['table_number'] ?? 0));
   body.replaceChildren(...sorted.map(line));
-  state.textContent = `${rows.length} rows, up to date at ${new Date().toLocaleTimeString()}`;
+  state.textContent = `${rows.length} ${rows.length === 1 ? 'row' : 'rows'}, up to date at ${new Date().toLocaleTimeString()}`;
 });
 stream.subscribe(
   () => undefined,

@@ -12,9 +12,10 @@ const RETRY_MS = 2000;
 
 /** @param {import('./main.js').Place} place */
 export async function events({ root, query, signal }) {
-  const asked = { entity_type: query.get('entity_type') ?? '', entity_id: query.get('entity_id') ?? '', source: query.get('source') ?? '' };
+  const asked = { entity_type: query.get('entity_type') ?? '', entity_id: query.get('entity_id') ?? '', source: query.get('source') ?? '', tenant_id: query.get('tenant_id') ?? '' };
   const type = h('select', { id: 'tail-type', name: 'entity_type' }, h('option', { value: '' }, 'All entities'), asked.entity_type && h('option', { value: asked.entity_type, selected: true }, asked.entity_type));
   const id = h('input', { id: 'tail-id', name: 'entity_id', value: asked.entity_id, placeholder: 'any', autocomplete: 'off' });
+  const tenant = h('input', { id: 'tail-tenant', name: 'tenant_id', value: asked.tenant_id, placeholder: 'any', autocomplete: 'off' });
   const source = h('select', { id: 'tail-source', name: 'source' }, [['', 'All sources'], ['client', 'client: posted'], ['sql', 'sql: emitted'], ['capture', 'capture: plain SQL']].map(([value, text]) => h('option', { value, selected: value === asked.source }, text)));
   const state = h('span', { class: 'pill', role: 'status' }, 'Asking…');
   const hold = h('button', { type: 'button', 'aria-pressed': 'false' }, 'Pause');
@@ -23,14 +24,15 @@ export async function events({ root, query, signal }) {
   const narrow = (/** @type {Event} */ event) => {
     event.preventDefault();
     const wanted = new URLSearchParams();
-    for (const input of [type, id, source]) if (input.value.trim() !== '') wanted.set(input.name, input.value.trim());
+    for (const input of [type, id, tenant, source]) if (input.value.trim() !== '') wanted.set(input.name, input.value.trim());
     location.hash = `#/events${wanted.size > 0 ? `?${wanted}` : ''}`;
   };
   put(root,
     heading('Live events', state),
-    h('form', { class: 'filters', onsubmit: narrow, onchange: (/** @type {Event} */ event) => event.target !== id && narrow(event) },
+    h('form', { class: 'filters', onsubmit: narrow, onchange: (/** @type {Event} */ event) => event.target !== id && event.target !== tenant && narrow(event) },
       h('label', { for: 'tail-type' }, 'Entity', type),
       h('label', { for: 'tail-id' }, 'Entity id', id),
+      h('label', { for: 'tail-tenant' }, 'Tenant', tenant),
       h('label', { for: 'tail-source' }, 'Source', source),
       h('button', { type: 'submit' }, 'Filter'),
       hold),
@@ -84,7 +86,7 @@ export async function events({ root, query, signal }) {
       }
       const found = await call('tail', { query: { cursor, entity_type: asked.entity_type, entity_id: asked.entity_id }, signal });
       cursor = found.cursor;
-      const news = found.events.filter((/** @type {any} */ event) => !seen.has(event.id) && (asked.source === '' || event.source === asked.source));
+      const news = found.events.filter((/** @type {any} */ event) => !seen.has(event.id) && (asked.source === '' || event.source === asked.source) && (asked.tenant_id === '' || event.tenant_id === asked.tenant_id));
       // What comes twice comes soon.
       if (seen.size > 5000) seen.clear();
       for (const event of news) seen.add(event.id);

@@ -35,6 +35,7 @@ pub(super) struct Newest {
     entity_type: Option<String>,
     entity_id: Option<String>,
     source: Option<String>,
+    tenant_id: Option<String>,
     before: Option<i64>,
     limit: Option<u16>,
 }
@@ -85,6 +86,7 @@ pub(super) async fn newest(
         entity_type: name(asked.entity_type)?,
         entity_id: name(asked.entity_id)?,
         source: name(asked.source)?,
+        tenant_id: name(asked.tenant_id)?,
         before: asked.before,
     };
     // Before the events are read: what is committed in between comes twice, and is known by its id.

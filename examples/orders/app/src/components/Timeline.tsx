@@ -24,7 +24,7 @@ export function Timeline({ id }: { readonly id: string }) {
         ) : (
           <>
             Table {state.table_number}, {state.status ?? 'open'}, {counted(itemsOf(state).length)}, {price(totalOf(state))}
-            {last !== undefined && <small> · {new Date(last.timestamp / 1000).toLocaleString()}</small>}
+            {last !== undefined && <small>{new Date(last.timestamp / 1000).toLocaleString()}</small>}
           </>
         )}
       </p>
