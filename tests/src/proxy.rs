@@ -1,5 +1,5 @@
-//! A TCP proxy that breaks things: it cuts connections, holds one direction up, lets bytes through by drops, and sends
-//! new connections elsewhere.
+//! A TCP proxy that breaks things: it cuts connections, holds one direction up, or what has certain words, lets bytes through by
+//! drops, and sends new connections elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,10 @@ struct State {
     cuts: watch::Sender<u64>,
     up: watch::Sender<Flow>,
     down: watch::Sender<Flow>,
+    /// What clients say with these words in it waits.
+    held_words: watch::Sender<Option<&'static str>>,
+    /// How many messages have waited.
+    held: watch::Sender<usize>,
 }
 
 impl Proxy {
@@ -59,6 +63,8 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             up: watch::Sender::new(Flow::Free),
             down: watch::Sender::new(Flow::Free),
+            held_words: watch::Sender::new(None),
+            held: watch::Sender::new(0),
         });
         let shared = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
@@ -91,6 +97,29 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// From now on, what a client sends with these words in it waits, and everything behind it.
+    pub fn hold(&self, words: &'static str) {
+        self.state.held_words.send_replace(Some(words));
+    }
+
+    /// Waits until something waits.
+    pub async fn holds(&self) {
+        let mut held = self.state.held.subscribe();
+        held.wait_for(|held| *held > 0).await.unwrap();
+    }
+
+    /// Everything goes on.
+    pub fn release(&self) {
+        self.state.held_words.send_replace(None);
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -106,16 +135,32 @@ async fn carry(client: TcpStream, state: Arc<State>) {
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     tokio::select! {
-        () = pass(client_read, server_write, state.up.subscribe()) => {}
-        () = pass(server_read, client_write, state.down.subscribe()) => {}
+        () = pass(client_read, server_write, state.up.subscribe(), Some(&state)) => {}
+        () = pass(server_read, client_write, state.down.subscribe(), None) => {}
         _ = cuts.changed() => {}
     }
 }
 
-/// Until either end is closed.
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut flow: watch::Receiver<Flow>) {
+/// Until either end is closed. `state`: where words are that are held.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut flow: watch::Receiver<Flow>,
+    state: Option<&State>,
+) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if let Some(state) = state {
+            let text = String::from_utf8_lossy(&buffer[..read]);
+            let mut words = state.held_words.subscribe();
+            let free = |words: Option<&str>| words.is_none_or(|words| !text.contains(words));
+            if !free(*words.borrow()) {
+                state.held.send_modify(|held| *held += 1);
+            }
+            if words.wait_for(|words| free(*words)).await.is_err() {
+                return;
+            }
+        }
         let mut left = &buffer[..read];
         while !left.is_empty() {
             let Ok(now) = flow.wait_for(|flow| *flow != Flow::Stalled).await.map(|flow| *flow) else { return };

@@ -33,15 +33,31 @@ pub struct Streamer {
 impl Streamer {
     /// A streamer on this Postgres, healthy. `arguments` follow `serve`.
     pub async fn start(postgres: &Postgres, arguments: &[&str]) -> Self {
-        let mut streamer = Self {
-            scratch: Scratch::new("streamer"),
-            port: free_port(),
-            database_url: postgres.streamer_url(),
-            arguments: arguments.iter().map(ToString::to_string).collect(),
-            process: None,
-        };
+        Self::start_at(postgres.streamer_url(), arguments).await
+    }
+
+    /// The same, by another way to Postgres.
+    pub async fn start_at(database_url: String, arguments: &[&str]) -> Self {
+        let mut streamer = Self::new(database_url, arguments);
         streamer.resume().await;
         streamer
+    }
+
+    /// A streamer that has only just begun to start.
+    pub fn spawned(postgres: &Postgres, arguments: &[&str]) -> Self {
+        let mut streamer = Self::new(postgres.streamer_url(), arguments);
+        streamer.spawn();
+        streamer
+    }
+
+    fn new(database_url: String, arguments: &[&str]) -> Self {
+        Self {
+            scratch: Scratch::new("streamer"),
+            port: free_port(),
+            database_url,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            process: None,
+        }
     }
 
     /// Runs the binary until it ends by itself, as it does when it cannot start.

@@ -5,6 +5,7 @@ use headwater_tests::deadline::eventually;
 use headwater_tests::event::{order_event, text};
 use headwater_tests::http::{self, with_query};
 use headwater_tests::postgres::Postgres;
+use headwater_tests::proxy::Proxy;
 use headwater_tests::sse::Connection;
 use headwater_tests::streamer::Streamer;
 use serde_json::{Value, json};
@@ -105,4 +106,48 @@ async fn history_is_folded_and_dropped_while_writers_write() {
     );
     assert_eq!(streamer.since(&[("cursor", &now)]).await["events"][0]["payload"]["item"]["id"], "new");
     assert_rows_equal_folds(&postgres).await;
+}
+
+/// A poller without a cursor is told of nothing that was dropped, so its page must not pass over anything that was not. Retention runs
+/// between the two statements of a page that looks at as many events as it may, and finds nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_in_the_middle_of_a_page_takes_nothing_else_along() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql(
+            "create table note (id int primary key); select headwater.enable('note', entity => 'note');
+             create table rare (id int primary key); select headwater.enable('rare', entity => 'rare');
+             insert into note select generate_series(1, 60000);
+             insert into rare values (1);
+             insert into note select generate_series(60001, 100000);
+             alter table headwater.event disable trigger refuse_change",
+        )
+        .await;
+    let proxy = Proxy::start(postgres.port()).await;
+    let through = postgres.streamer_url().replace(&format!(":{}/", postgres.port()), &format!(":{}/", proxy.port()));
+    let streamer = Streamer::start_at(through, &[]).await;
+    // Statement by statement, as they are sent: the second one says where the page ends.
+    proxy.hold("offset $3 - 1");
+    let asked = [("entity_type", "rare")];
+    let (page, ()) = tokio::join!(streamer.since(&asked), async {
+        proxy.holds().await;
+        // What `headwater.apply_retention` does, without having to wait for 90 days.
+        postgres
+            .sql(
+                "with dropped as (delete from headwater.event where position <= 40000 returning position)
+                 update headwater.meta set dropped_position = (select max(position) from dropped)",
+            )
+            .await;
+        proxy.release();
+    });
+    let (mut page, mut events) = (page, Vec::new());
+    loop {
+        events.extend(page["events"].as_array().unwrap().iter().cloned());
+        if page["has_more"] == false {
+            break;
+        }
+        let cursor = text(&page, "cursor").to_owned();
+        page = streamer.since(&[("entity_type", "rare"), ("cursor", &cursor)]).await;
+    }
+    assert_eq!(1, events.len(), "the rare event is still there, and was passed over");
 }

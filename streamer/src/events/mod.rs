@@ -15,7 +15,7 @@ pub use wait::Wait;
 
 use crate::database::Database;
 use crate::error::Error;
-use crate::log::{Feed, Log, Watermark};
+use crate::log::{EventRow, Feed, Log, Watermark};
 use crate::registry::Registry;
 use crate::tally::Tally;
 use crate::watermark::Rounds;
@@ -25,8 +25,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_postgres::IsolationLevel;
 
+use tokio_util::sync::CancellationToken;
 /// A join takes one connection for as long as it reads, and a second one for a moment; more of them at once than this
 /// would starve everything else.
 pub const CONCURRENT_JOINS: usize = 4;
@@ -143,16 +144,27 @@ impl Events {
         if from >= upto {
             return Ok((Cursor { epoch, position: from, offset: None }, false));
         }
-        let client = self.database.get().await?;
+        let mut client = self.database.get().await?;
         let first = out.len();
-        let page = table::page(&**client, from, upto, filter, table::Size::answer(limit), |row| {
+        let take = |row: &EventRow<'_>| {
             if out.len() > first {
                 out.extend_from_slice(b",");
             }
             row.write_json(out);
             out.len() - first
-        })
-        .await?;
+        };
+        let size = table::Size::answer(limit);
+        let page = if cursor.is_some() {
+            table::page(&**client, from, upto, filter, size, take).await?
+        } else {
+            // Who has no cursor is not told what retention drops: his page and its end have to be of one snapshot, or what
+            // is dropped between the two moves the end over events that are there, and that the page has not looked at.
+            let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let transaction = builder.start().await.map_err(Error::from)?;
+            let page = table::page(&*transaction, from, upto, filter, size, take).await?;
+            transaction.commit().await.map_err(Error::from)?;
+            page
+        };
         if cursor.is_some() && from < page.dropped {
             return Err(ReadError::Dropped);
         }

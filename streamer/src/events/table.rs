@@ -64,7 +64,8 @@ const LOOKED_AT: &str = "select position from headwater.event where position > $
 
 const DROPPED: &str = "select dropped_position from headwater.meta";
 
-/// Reads events with `after < position <= upto`, as many as `size` allows. `take` gets each and answers how many bytes the page
+/// Reads events with `after < position <= upto`, as many as `size` allows. In a snapshot of its own, unless the reader is told what
+/// retention drops. `take` gets each and answers how many bytes the page
 /// has by now.
 pub(super) async fn page(
     client: &impl GenericClient,
