@@ -10,6 +10,7 @@ use headwater_tests::http::{self, with_query};
 use headwater_tests::postgres::Postgres;
 use headwater_tests::sse::Connection;
 use headwater_tests::streamer::Streamer;
+use headwater_tests::token;
 use serde_json::{Value, json};
 
 use crate::load::Load;
@@ -106,4 +107,43 @@ async fn an_entity_has_a_state_a_past_and_a_history() {
         http::get(&streamer.url(&format!("/api/v1/entities/{path}")), &[]).await.assert_problem(404, "unknown_entity");
     }
     http::get(&url("x/history"), &[("cursor", "garbage")]).await.assert_problem(400, "invalid_cursor");
+}
+
+/// More than what waits in memory, the kernel's buffers included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_that_do_not_read_their_snapshots_stop_nobody_elses() {
+    let (postgres, streamer) = orders::start(&token::ARGUMENTS).await;
+    postgres
+        .sql(
+            "insert into orders (tenant_id, status) select 'slow', repeat('x', 8000) from generate_series(1, 4000);
+             insert into orders (tenant_id) values ('quick')",
+        )
+        .await;
+    let path = "/api/v1/entities/order/snapshot";
+    let slow = token::of(Some("slow"), "ann");
+    let mut held = Vec::new();
+    for number in 0..6 {
+        // Its head is read and nothing of its body: each of them was let in.
+        let mut answer = http::client().get(streamer.url(path)).bearer_auth(&slow).send().await.unwrap();
+        assert_eq!(200, answer.status(), "{number}");
+        assert!(answer.chunk().await.unwrap().is_some());
+        held.push(answer);
+    }
+    let quick = http::get_as(&token::of(Some("quick"), "bob"), &streamer.url(path), &[]).await;
+    assert_eq!((200, 2), (quick.status, quick.body.lines().count()), "{quick:?}");
+    let transactions = "select count(*) from pg_stat_activity where state like 'idle in transaction%' and query like '%headwater_states%'";
+    assert_eq!(0, postgres.count(transactions).await, "nobody's snapshot stays open for them");
+    // And what waited for them comes, whole and in order.
+    let mut answer = held.pop().unwrap();
+    let mut lines = 0;
+    let mut last = Vec::new();
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        lines += String::from_utf8_lossy(&chunk).matches('\n').count();
+        last.extend_from_slice(&chunk);
+        let tail = last.len().saturating_sub(1000);
+        last.drain(..tail);
+    }
+    assert!((3000..=4001).contains(&lines), "{lines} and the first chunk");
+    let last = String::from_utf8_lossy(&last);
+    assert!(last.lines().last().unwrap().contains("\"count\":4000"), "{last}");
 }

@@ -3,6 +3,7 @@
 
 mod filter;
 mod seam;
+mod spool;
 mod states;
 mod stream;
 mod table;
@@ -47,7 +48,8 @@ pub struct Events {
     registry: Arc<Registry>,
     rounds: Arc<Rounds>,
     joins: Semaphore,
-    snapshots: Arc<Semaphore>,
+    snapshots: states::Turns,
+    room: Arc<spool::Room>,
     tally: Arc<Tally>,
     /// How often an idle stream says that it is alive, and moves its reader's cursor.
     heartbeat: Duration,
@@ -111,7 +113,8 @@ impl Events {
             registry,
             rounds,
             joins: Semaphore::new(CONCURRENT_JOINS),
-            snapshots: Arc::new(Semaphore::new(states::CONCURRENT_SNAPSHOTS)),
+            snapshots: states::Turns::new(),
+            room: spool::Room::new(spool::SPOOL_BYTES),
             tally: Arc::default(),
             heartbeat,
             retry,

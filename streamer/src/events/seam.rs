@@ -1,5 +1,6 @@
 //! A reader that is behind the ring: what the table has beyond its watermark, joined to the log exactly (`crate::seam`).
 
+use super::spool::Spool;
 use super::table::Size;
 use super::{Events, Filter, table};
 use crate::error::Error;
@@ -10,15 +11,15 @@ use headwater_model::cursor::{Cursor, Offset, Position};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_postgres::IsolationLevel;
 
 /// Pages read ahead of the client. What fits here does not hold the snapshot open for a slow client; and it is what each of
 /// many clients that read nothing may make us keep.
 const PAGES_AHEAD: usize = 1;
 
-/// How long a page may wait for a reader that does not read: meanwhile a join holds a connection, one of the few
-/// permits, and a snapshot that keeps vacuum back. Four such readers would stop every other reader's join.
+/// How long a page may wait for a reader that does not read, when all pages are there: the join holds neither a connection, nor
+/// one of the few permits, nor a snapshot any more, but the missed transactions.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a join brings, in this order: pages, then the way on.
@@ -74,6 +75,7 @@ async fn run(
             continue;
         };
         let mut after = cursor.position;
+        let mut spool = Spool::new(&events.room, sender, |page| Ok(Joined::Page(page)));
         let entities = events.registry.entities();
         loop {
             let mut blocks = BytesMut::new();
@@ -90,8 +92,7 @@ async fn run(
                 let _ = sender.send(Ok(Joined::Dropped)).await; // a reader that left needs no answer
                 return Ok(());
             }
-            if !blocks.is_empty() && !hand_over(sender, blocks.freeze(), READER_PATIENCE).await {
-                tracing::debug!(%cursor, "a reader does not read; its join ends");
+            if !blocks.is_empty() && !spool.push(blocks.freeze()).await? {
                 transaction.rollback().await?;
                 return Ok(());
             }
@@ -101,41 +102,13 @@ async fn run(
             }
         }
         transaction.commit().await?;
-        // This one may wait for the reader as long as it likes: it keeps nobody back any more.
+        // From here on it keeps nobody back any more.
         drop((reader, permit));
+        if !spool.drain(READER_PATIENCE).await? {
+            tracing::debug!(%cursor, "a reader does not read; its join ends");
+            return Ok(());
+        }
         let _ = sender.send(Ok(Joined::Log { missed, next: Offset::just_before(marker) })).await;
         return Ok(());
-    }
-}
-
-/// Whether the reader took the page, or made room for it, in time. A stalled one costs a join at most once: it starts
-/// the next only when it has read what waits here.
-async fn hand_over(sender: &mpsc::Sender<Result<Joined, Error>>, page: Bytes, patience: Duration) -> bool {
-    matches!(timeout(patience, sender.send(Ok(Joined::Page(page)))).await, Ok(Ok(())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_page_does_not_wait_for_ever() {
-        let short = Duration::from_millis(20);
-        let (sender, mut receiver) = mpsc::channel(1);
-        assert!(hand_over(&sender, Bytes::from_static(b"1"), short).await);
-        assert!(!hand_over(&sender, Bytes::from_static(b"2"), short).await, "nobody reads");
-        let (taken, first) = tokio::join!(hand_over(&sender, Bytes::from_static(b"3"), READER_PATIENCE), async {
-            sleep(short).await;
-            receiver.recv().await
-        });
-        assert!(taken && matches!(first, Some(Ok(Joined::Page(page))) if page == "1"));
-        drop(sender);
-        assert!(
-            matches!(receiver.recv().await, Some(Ok(Joined::Page(page))) if page == "3"),
-            "what waits is still read"
-        );
-        assert!(receiver.recv().await.is_none());
-        let (sender, _) = mpsc::channel(1);
-        assert!(!hand_over(&sender, Bytes::new(), READER_PATIENCE).await, "the reader left");
     }
 }

@@ -6,6 +6,7 @@
 //! is the last of the entity's events that the state contains (P if there is none beyond), and one entity's
 //! positions rise in the order of their commits. So a reader drops exactly the events that its states contain.
 
+use super::spool::Spool;
 use super::{Events, FRESH_PATIENCE, ReadError, table};
 use crate::error::Error;
 use crate::identity::Reach;
@@ -13,28 +14,69 @@ use crate::log::{put, write_rfc3339};
 use bytes::{BufMut, Bytes, BytesMut};
 use headwater_model::clock::Micros;
 use headwater_model::cursor::{Cursor, Position};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 /// Rows per chunk of the answer.
 const CHUNK_ROWS: usize = 500;
 
-/// Chunks read ahead of the client.
-const CHUNKS_AHEAD: usize = 4;
+/// Chunks that wait for the client in memory; more wait on the disk.
+const CHUNKS_AHEAD: usize = 1;
 
-/// Each holds a connection and a snapshot, which keeps vacuum back.
-pub(super) const CONCURRENT_SNAPSHOTS: usize = 4;
+/// Each holds a connection and a snapshot, which keeps vacuum back; for as long as Postgres takes, not as its reader does.
+const CONCURRENT_SNAPSHOTS: usize = 4;
+
+/// Of these, the callers of one tenant have so many at a time: however many devices of theirs start, others' start too.
+const SNAPSHOTS_OF_A_TENANT: usize = 1;
 
 /// How long a snapshot waits for its turn before the client is told to come back.
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a chunk waits for a client that does not read. Then the answer breaks off, without its last line.
+/// How long a chunk waits for a client that does not read. Then the answer breaks off, without its last line. Nobody else
+/// waits meanwhile.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
 
 const OPEN: &str = "select headwater.open_states('headwater_states', $1, $2, $3, $4, $5)::text";
+
+/// Who may read a snapshot now.
+#[derive(Debug)]
+pub(super) struct Turns {
+    all: Arc<Semaphore>,
+    /// Of the tenants that have one or wait for one.
+    tenants: Mutex<HashMap<Option<Arc<str>>, Arc<Semaphore>>>,
+}
+
+/// The turn of one snapshot, and the share of its tenant in all.
+type Turn = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self { all: Arc::new(Semaphore::new(CONCURRENT_SNAPSHOTS)), tenants: Mutex::default() }
+    }
+
+    /// None if others take too long.
+    async fn take(&self, reach: &Reach, patience: Duration) -> Option<Turn> {
+        let deadline = Instant::now() + patience;
+        let turn = async {
+            let of_tenant = match reach {
+                Reach::Everything => None, // trusted
+                Reach::Tenant(tenant) => Some(self.of(tenant.as_ref()).acquire_owned().await.ok()?),
+            };
+            Some((Arc::clone(&self.all).acquire_owned().await.ok()?, of_tenant))
+        };
+        timeout_at(deadline, turn).await.ok().flatten()
+    }
+
+    fn of(&self, tenant: Option<&Arc<str>>) -> Arc<Semaphore> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, turns| Arc::strong_count(turns) > 1);
+        Arc::clone(tenants.entry(tenant.cloned()).or_insert_with(|| Arc::new(Semaphore::new(SNAPSHOTS_OF_A_TENANT))))
+    }
+}
 
 impl Events {
     /// The states of all entities of a type within `reach`: lines of JSON, then a line with the cursor to go on from.
@@ -45,14 +87,20 @@ impl Events {
         reach: Reach,
     ) -> Result<(Bytes, mpsc::Receiver<Result<Bytes, Error>>), ReadError> {
         let cursor = self.certain().await?;
-        let turn = timeout(TURN_PATIENCE, Arc::clone(&self.snapshots).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(ReadError::NotReady("other snapshots are being read; come back")) };
+        let turn = self.snapshots.take(&reach, TURN_PATIENCE).await;
+        let turn = turn.ok_or(ReadError::NotReady("other snapshots are being read; come back"))?;
         let (sender, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
         let events = Arc::clone(self);
         tokio::spawn(async move {
-            let _turn = turn;
+            let sending = async {
+                let spool = events.read_states(&entity_type, &reach, cursor, &sender, turn).await?;
+                match spool {
+                    Some(spool) => spool.drain(READER_PATIENCE).await.map(drop),
+                    None => Ok(()),
+                }
+            };
             let done = tokio::select! {
-                done = events.send_states(&entity_type, &reach, cursor, &sender) => done,
+                done = sending => done,
                 () = sender.closed() => return,
                 () = events.shutdown.cancelled() => Err(Error::Timeout("shutting down")),
             };
@@ -67,13 +115,17 @@ impl Events {
         }
     }
 
-    async fn send_states(
+    /// Reads them as fast as Postgres gives them; what the reader has not taken by then is left to be sent. None if the
+    /// reader has left.
+    async fn read_states(
         &self,
         entity_type: &str,
         reach: &Reach,
         cursor: Cursor,
         sender: &mpsc::Sender<Result<Bytes, Error>>,
-    ) -> Result<(), Error> {
+        _turn: Turn,
+    ) -> Result<Option<Spool<Result<Bytes, Error>>>, Error> {
+        let mut spool = Spool::new(&self.room, sender, Ok);
         let mut client = self.database.get().await?;
         let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let transaction = builder.start().await?;
@@ -95,9 +147,11 @@ impl Events {
                 }
                 put(&mut out, format_args!("{{\"cursor\":\"{cursor}\",\"count\":{count}}}\n"));
             }
-            let sent = timeout(READER_PATIENCE, sender.send(Ok(out.freeze()))).await;
-            if last || !matches!(sent, Ok(Ok(()))) {
-                return Ok(());
+            if !spool.push(out.freeze()).await? {
+                return Ok(None);
+            }
+            if last {
+                return Ok(Some(spool));
             }
         }
     }
