@@ -1,12 +1,15 @@
 //! Promise: `/openapi.json` says what the extension says, is the same for the same set-up, is valid `OpenAPI` 3.1, and has
-//! no excluded column. Oracles: a file, and the validator of `scripts/bootstrap test`.
+//! no excluded column; and whoever asks for it keeps nobody from Postgres. Oracles: a file, the validator of `scripts/bootstrap test`,
+//! Postgres' log.
 
+use headwater_tests::deadline::eventually;
 use headwater_tests::http;
 use headwater_tests::place::{Scratch, checkout};
 use headwater_tests::postgres::Postgres;
 use headwater_tests::streamer::Streamer;
 use serde_json::Value;
 use std::process::Command;
+use tokio::task::JoinSet;
 
 const SCHEMA: &str = include_str!("../../examples/orders/schema.sql");
 
@@ -64,4 +67,49 @@ async fn the_openapi_document_is_valid_and_always_the_same() {
         String::from_utf8_lossy(&judged.stdout),
         String::from_utf8_lossy(&judged.stderr)
     );
+}
+
+/// Anybody may ask for it, without a token and as often as he likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_ask_for_the_document_one_of_them_asks_postgres() {
+    const ASKING: usize = 100;
+    let postgres = Postgres::start_bare(&["wal_level=logical", "log_statement=all"]).await;
+    postgres.install().await;
+    postgres.sql(SCHEMA).await;
+    let streamer = Streamer::start(&postgres, &[]).await;
+    let url = streamer.url("/openapi.json");
+    let read = || postgres.logged().matches("select headwater.openapi()").count();
+
+    let locker = postgres.connect().await;
+    locker.batch_execute("begin; lock table headwater.entity in access exclusive mode").await.unwrap();
+    let mut asking = JoinSet::new();
+    for _ in 0..ASKING {
+        let request = http::client().get(&url);
+        asking.spawn(async move { request.send().await.unwrap() });
+    }
+    eventually("the first one to ask Postgres", || async { (read() > 0).then_some(()) }).await;
+    for _ in 0..20 {
+        assert_eq!(200, http::get(&streamer.url("/live"), &[]).await.status);
+    }
+    assert_eq!(1, read(), "the others wait for its answer");
+    locker.batch_execute("commit").await.unwrap();
+    let mut tags = std::collections::HashSet::new();
+    while let Some(answer) = asking.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!(200, answer.status());
+        tags.insert(answer.headers()["etag"].to_str().unwrap().to_owned());
+    }
+    assert_eq!(1, tags.len(), "{tags:?}");
+    // Who comes a second later asks anew.
+    assert!(read() <= ASKING / 4, "{} of them asked Postgres", read());
+
+    let tag = tags.into_iter().next().unwrap();
+    let again = || http::send(http::client().get(&url).header("if-none-match", &tag));
+    let answer = again().await;
+    assert_eq!((304, ""), (answer.status, answer.body.as_str()));
+    // A change of the registry is seen as soon as the streamer hears of it, other DDL within a second.
+    postgres.sql("create table later (id int primary key); select headwater.enable('later')").await;
+    eventually("the new entity", || async { again().await.body.contains("/later/").then_some(()) }).await;
+    postgres.sql("alter table later add column note text").await;
+    eventually("the new column", || async { http::get(&url, &[]).await.body.contains("\"note\"").then_some(()) }).await;
 }

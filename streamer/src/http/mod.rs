@@ -25,6 +25,7 @@ mod takeover;
 mod tls;
 
 pub use body::Bodies;
+pub use openapi::Document;
 pub use server::{Limits, bind, serve};
 pub use streams::Streams;
 pub use tls::Tls;
@@ -79,6 +80,8 @@ pub struct App {
     pub events: Arc<Events>,
     /// For writers.
     pub ingest: Arc<Ingest>,
+    /// What `/openapi.json` answers.
+    pub openapi: Arc<Document>,
     /// For clients of ElectricSQL's protocol.
     pub shapes: Arc<Shapes>,
     /// What lets a trusted proxy read all shapes.

@@ -1,13 +1,78 @@
 //! `GET /openapi.json`: the API and the entities, as the extension describes them.
+//!
+//! Anybody may ask, as often as he likes: the document is kept, and Postgres is asked by one request at a time.
 
 use super::App;
 use super::problem::Problem;
+use crate::database::Database;
 use crate::error::Error;
 use crate::notify::Kind;
+use crate::registry::{Entities, Registry};
 use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+/// DDL changes the document without a change of the registry, and is seen after this long. A change of the registry is seen at once.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// How long a request waits for those before it, while Postgres does not answer them.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The document, as it was last read.
+#[derive(Debug)]
+pub struct Document {
+    database: Database,
+    registry: Arc<Registry>,
+    default: Kind,
+    kept: Mutex<Option<Kept>>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    text: Bytes,
+    tag: HeaderValue,
+    /// What the registry was, and when it was, before the document was read.
+    entities: Arc<Entities>,
+    asked: Instant,
+}
+
+impl Document {
+    /// Nothing is read yet. `default` is the backend of entities that ask for none.
+    pub fn new(database: Database, registry: Arc<Registry>, default: Kind) -> Self {
+        Self { database, registry, default, kept: Mutex::new(None) }
+    }
+
+    async fn get(&self) -> Result<Kept, Problem> {
+        let came = Instant::now();
+        let slow = || Problem::from(Error::Timeout("Postgres does not say what the entities are"));
+        let mut kept = timeout(PATIENCE, self.kept.lock()).await.map_err(|_| slow())?;
+        let (entities, asked) = (self.registry.entities(), Instant::now());
+        // Who had to wait for another request takes what that one got.
+        let fresh = |known: &&Kept| known.asked + FRESH_FOR > came && Arc::ptr_eq(&known.entities, &entities);
+        if let Some(known) = kept.as_ref().filter(fresh) {
+            return Ok(known.clone());
+        }
+        let client = self.database.get().await?;
+        let row = client.query_one("select headwater.openapi()::text", &[]).await.map_err(Error::from)?;
+        let text: String = row.try_get(0).map_err(Error::from)?;
+        let text = Bytes::from(with_default(text, self.default));
+        let tag = tag_of(&text);
+        Ok(kept.insert(Kept { text, tag, entities, asked }).clone())
+    }
+}
+
+/// The first half of the text's digest, in hexadecimal. Weak: packed or not, it is the same.
+fn tag_of(text: &[u8]) -> HeaderValue {
+    let number = Sha256::digest(text).iter().take(16).fold(0, |number: u128, byte| number << 8 | u128::from(*byte));
+    HeaderValue::try_from(format!("W/\"{number:032x}\"")).unwrap_or(HeaderValue::from_static("W/\"\""))
+}
 
 /// The extension knows what each entity asks for; what the others get is this streamer's choice.
 fn with_default(document: String, default: Kind) -> String {
@@ -26,10 +91,16 @@ fn with_default(document: String, default: Kind) -> String {
     value.to_string()
 }
 
-pub(super) async fn get(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
-    let client = app.database.get().await?;
-    let row = client.query_one("select headwater.openapi()::text", &[]).await.map_err(Error::from)?;
-    let document: String = row.try_get(0).map_err(Error::from)?;
-    let document = with_default(document, app.notification);
-    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], document))
+pub(super) async fn get(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+    let Kept { text, tag, .. } = app.openapi.get().await?;
+    let known = |list: &HeaderValue| {
+        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+        let own = tag.to_str().map(opaque).unwrap_or_default();
+        list.to_str().is_ok_and(|list| list.split(',').any(|one| one.trim() == "*" || opaque(one) == own))
+    };
+    let common = [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache")), (header::ETAG, tag.clone())];
+    if headers.get(header::IF_NONE_MATCH).is_some_and(known) {
+        return Ok((StatusCode::NOT_MODIFIED, common).into_response());
+    }
+    Ok((common, [(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
