@@ -1,5 +1,7 @@
 //! Keys from an issuer's URL (JSON Web Key Set, RFC 7517): fetched when needed, kept for a while, fetched again when a
 //! token names a key that we do not know, so that issuers can change their keys at any time.
+//!
+//! Whose key is known never waits for the issuer: what is a little old is used, and fetched again meanwhile.
 
 use super::{Keys, Refusal};
 use crate::error::Error;
@@ -25,14 +27,18 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_SET_BYTES: usize = 256 * 1024;
 
 /// The keys of one issuer.
+#[derive(Clone, Debug)]
+pub struct Jwks(Arc<Issuer>);
+
 #[derive(Debug)]
-pub struct Jwks {
+struct Issuer {
     url: Url,
     client: Client,
     known: RwLock<Known>,
     /// One fetch at a time; holds when the last one was tried.
     tried: Mutex<Option<Instant>>,
     least_pause: Duration,
+    fresh_for: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -57,29 +63,42 @@ impl Jwks {
         let client = Client::builder().timeout(FETCH_PATIENCE).redirect(redirect::Policy::none()).build();
         let client =
             client.map_err(|error| Error::setup(format!("cannot set up TLS: {error}"), "install ca-certificates"))?;
-        Ok(Self { url, client, known: RwLock::default(), tried: Mutex::new(None), least_pause: LEAST_PAUSE })
+        let (known, tried) = (RwLock::default(), Mutex::new(None));
+        Ok(Self(Arc::new(Issuer { url, client, known, tried, least_pause: LEAST_PAUSE, fresh_for: FRESH_FOR })))
     }
 
     #[cfg(test)]
-    pub(super) fn with_least_pause(self, least_pause: Duration) -> Self {
-        Self { least_pause, ..self }
+    pub(super) fn with_pauses(self, least_pause: Duration, fresh_for: Duration) -> Self {
+        let issuer = Arc::try_unwrap(self.0).expect("nobody has it yet");
+        Self(Arc::new(Issuer { least_pause, fresh_for, ..issuer }))
     }
 
-    /// The keys as far as they are known and fresh enough; fetches them if not.
+    /// The keys that are known, unless they are too old. Waits for the issuer only if there are none.
     pub(super) async fn keys(&self) -> Result<Arc<Keys>, Refusal> {
-        if let Some(keys) = self.younger_than(FRESH_FOR) {
+        let issuer = &self.0;
+        if let Some(keys) = issuer.younger_than(issuer.fresh_for) {
             return Ok(keys);
         }
-        self.refresh().await;
-        self.younger_than(STALE_FOR).ok_or(Refusal::Unavailable("the issuer's keys cannot be fetched; try again"))
+        if let Some(keys) = issuer.younger_than(STALE_FOR) {
+            // Locked: somebody is at it.
+            if issuer.tried.try_lock().is_ok() {
+                let issuer = Arc::clone(issuer);
+                tokio::spawn(async move { issuer.refresh().await });
+            }
+            return Ok(keys);
+        }
+        self.newest().await
     }
 
-    /// The keys after a fetch that began after this call, or a moment before it: for a token whose key is unknown.
+    /// The keys after a fetch that began after this call, or a moment before it: for a token whose key is unknown. Only such
+    /// tokens wait for the issuer, and none does while an answer, or none, is as young as `least_pause`.
     pub(super) async fn newest(&self) -> Result<Arc<Keys>, Refusal> {
-        self.refresh().await;
-        self.keys().await
+        self.0.refresh().await;
+        self.0.younger_than(STALE_FOR).ok_or(Refusal::Unavailable("the issuer's keys cannot be fetched; try again"))
     }
+}
 
+impl Issuer {
     fn younger_than(&self, age: Duration) -> Option<Arc<Keys>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.fetched.filter(|fetched| fetched.elapsed() < age).map(|_| Arc::clone(&known.keys))

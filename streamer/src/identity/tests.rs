@@ -227,7 +227,7 @@ async fn issuers_change_their_keys() {
     let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
     let server = tokio::spawn(axum::serve(listener, router).into_future());
 
-    let jwks = Jwks::new(&url).expect("a URL").with_least_pause(Duration::ZERO);
+    let jwks = Jwks::new(&url).expect("a URL").with_pauses(Duration::ZERO, Duration::from_mins(1));
     let guard = guard(Keys::default(), Some(jwks));
     let sign = |issuer: &Issuer, id: &str| {
         let mut header = Header::new(issuer.algorithm);
@@ -251,4 +251,51 @@ async fn issuers_change_their_keys() {
     let guard = self::guard(Keys::default(), Some(gone));
     let refusal = guard.identify(Some(&sign(&old, "old"))).await.expect_err("no keys");
     assert!(matches!(refusal, Refusal::Unavailable(_)), "{refusal}");
+}
+
+#[tokio::test]
+async fn known_keys_do_not_wait_for_an_issuer_that_is_away() {
+    use axum::{Json, Router, extract::State, routing::get};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+    use tokio::time::timeout;
+
+    const DEADLINE: Duration = Duration::from_secs(3); // less than the issuer has
+    let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::ES256));
+    let sets = [json!({"keys": [published(&old, "old")]}), json!({"keys": [published(&new, "new")]})];
+    let issuer = Arc::new((sets, AtomicUsize::new(0), Notify::new()));
+    let handler = async |State(issuer): State<Arc<([Value; 2], AtomicUsize, Notify)>>| {
+        let asked = issuer.1.fetch_add(1, Ordering::SeqCst);
+        if asked > 0 {
+            issuer.2.notified().await;
+        }
+        Json(issuer.0[asked.min(1)].clone())
+    };
+    let router = Router::new().route("/keys", get(handler)).with_state(Arc::clone(&issuer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
+    let server = tokio::spawn(axum::serve(listener, router).into_future());
+    let jwks = Jwks::new(&url).expect("a URL").with_pauses(Duration::ZERO, Duration::ZERO);
+    let guard = guard(Keys::default(), Some(jwks));
+    let sign = |issuer: &Issuer, id: &str| {
+        let mut header = Header::new(issuer.algorithm);
+        header.kid = Some(id.to_owned());
+        encode(&header, &claims(), &issuer.key).expect("a token")
+    };
+    let known = sign(&old, "old");
+    assert!(guard.identify(Some(&known)).await.is_ok());
+    for _ in 0..3 {
+        let judged = timeout(DEADLINE, guard.identify(Some(&known))).await;
+        assert!(judged.expect("nobody waits").is_ok(), "the key is known, although it is not fresh any more");
+    }
+    let unknown = sign(&new, "new");
+    let (unknown, known_meanwhile) = tokio::join!(guard.identify(Some(&unknown)), async {
+        let judged = timeout(DEADLINE, guard.identify(Some(&known))).await;
+        issuer.2.notify_one();
+        judged
+    });
+    assert!(known_meanwhile.expect("nobody waits").is_ok(), "though a token with another key waits");
+    assert!(unknown.is_ok(), "fetched meanwhile");
+    assert_eq!(issuer.1.load(Ordering::SeqCst), 2, "one fetch for all");
+    server.abort();
 }
