@@ -1,5 +1,6 @@
 //! Promise: when the streamer cannot start it ends with status 1 and says what is wrong and how to mend it.
 
+use headwater_tests::deadline::eventually;
 use headwater_tests::postgres::Postgres;
 use headwater_tests::streamer::{Ending, Streamer};
 
@@ -91,4 +92,17 @@ async fn with_a_setting_that_means_nothing() {
         Streamer::run_to_end("postgres://nobody@127.0.0.1:1/none", &["--insecure", "--ring-bytes", "lots"]).await;
     assert!(!ending.status.success());
     assert!(ending.message.contains("--ring-bytes") && ending.message.contains("lots"), "{}", ending.message);
+}
+
+/// Somebody's open transaction is no mistake of the set-up: it is told and waited for, without a queue of others behind us.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_lock_on_the_event_table_it_says_so_and_comes_back() {
+    let postgres = Postgres::start().await;
+    postgres.sql("drop publication if exists headwater_events").await;
+    let holder = postgres.connect().await;
+    holder.batch_execute("begin; lock table headwater.event in share mode").await.unwrap();
+    let mut streamer = Streamer::spawned(&postgres, &[]);
+    eventually("it to be told", || async { streamer.logged().contains("waits for a lock").then_some(()) }).await;
+    holder.batch_execute("commit").await.unwrap();
+    streamer.healthy().await;
 }

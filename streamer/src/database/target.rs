@@ -3,7 +3,20 @@
 use super::tls::{Mode, Roots, Tls};
 use crate::error::Error;
 use percent_encoding::percent_decode_str;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio_postgres::config::{Config, Host, SslMode};
+
+/// A connection that says nothing for this long is asked whether it is there; then so often, so many times. By default Linux asks after two
+/// hours: what lies between us and Postgres may have forgotten the connection long before, and told nobody.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// What was sent must be acknowledged within this time, by Postgres' kernel, not by Postgres.
+const USER_TIMEOUT: Duration = Duration::from_mins(1);
 
 const REMEDY: &str = "pass --database-url postgres://role:password@host:5432/database (or set DATABASE_URL)";
 
@@ -34,6 +47,18 @@ impl Target {
         if config.get_application_name().is_none() {
             config.application_name("headwater");
         }
+        if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+            config.keepalives_idle(KEEPALIVE_IDLE);
+        }
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_interval(KEEPALIVE_INTERVAL);
+        }
+        if config.get_keepalives_retries().is_none() {
+            config.keepalives_retries(KEEPALIVE_RETRIES);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(USER_TIMEOUT);
+        }
         let roots = given.root_cert.as_deref().or(ca_file).map(Roots::named);
         let mode = mode(given.mode.as_deref(), roots.as_ref())?;
         // A local socket needs no TLS, and Postgres offers none there, whatever the URL asks for: libpq's rule too.
@@ -46,6 +71,24 @@ impl Target {
         });
         let tls = Tls::new(mode, roots.as_ref().unwrap_or(&Roots::System))?;
         Ok(Self { config, tls })
+    }
+}
+
+impl Target {
+    /// What the pool's connections get by `config`, for one that is made without it.
+    pub(crate) fn keep_alive(&self, stream: &TcpStream) -> io::Result<()> {
+        let (config, socket) = (&self.config, SockRef::from(stream));
+        if config.get_keepalives() {
+            let mut keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+            if let Some(interval) = config.get_keepalives_interval() {
+                keepalive = keepalive.with_interval(interval);
+            }
+            if let Some(retries) = config.get_keepalives_retries() {
+                keepalive = keepalive.with_retries(retries);
+            }
+            socket.set_tcp_keepalive(&keepalive)?;
+        }
+        socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())
     }
 }
 
@@ -203,6 +246,26 @@ mod tests {
         for useless in ["disable", "prefer"] {
             check(Some(useless), Some("/ca.pem"), None);
         }
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_are_asked_whether_they_are_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let check = async |url: &str, idle: Option<u64>, user_timeout: u64| {
+            let target = Target::parse(url, None).expect("it is read");
+            let stream = TcpStream::connect(address).await.expect("a connection");
+            target.keep_alive(&stream).expect("set");
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.keepalive().expect("told"), idle.is_some(), "{url}");
+            if let Some(idle) = idle {
+                assert_eq!(socket.tcp_keepalive_time().expect("told"), Duration::from_secs(idle), "{url}");
+            }
+            assert_eq!(socket.tcp_user_timeout().expect("told"), Some(Duration::from_secs(user_timeout)), "{url}");
+        };
+        check("postgres://a@b/c", Some(30), 60).await;
+        check("postgres://a@b/c?keepalives_idle=7&tcp_user_timeout=8", Some(7), 8).await;
+        check("postgres://a@b/c?keepalives=0", None, 60).await;
     }
 
     #[test]

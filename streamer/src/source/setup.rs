@@ -19,6 +19,25 @@ pub(super) struct Database {
     pub(super) wal_kept: Option<u64>,
 }
 
+/// It adds tables to publications, if they are not there; whoever holds a lock on one must not hold us up for ever, nor, behind us,
+/// everybody else who wants that table.
+const ENSURE_PUBLICATIONS: &str =
+    "set lock_timeout = '10s'; select headwater.ensure_publications(); reset lock_timeout";
+
+/// A table that somebody holds is no mistake of the set-up: we come back, and say meanwhile what it waits for.
+fn explain_lock(error: Error) -> Error {
+    match error {
+        Error::Server(mut server) if server.code == "55P03" => {
+            server.message = format!(
+                "headwater.ensure_publications() waits for a lock that somebody holds on a table (select * from pg_locks where not granted): {}",
+                server.message
+            );
+            Error::Server(server)
+        }
+        other => other,
+    }
+}
+
 /// Explains why a log-in failed, where it is the set-up's fault.
 pub(super) fn explain_login(error: Error, user: &str) -> Error {
     let Error::Server(server) = &error else { return error };
@@ -58,7 +77,7 @@ pub(super) async fn prepare(connection: &mut Connection) -> Result<Database, Err
     let name = text(&one(connection, "select current_database()").await?, 0)?.to_owned();
     check_extension(connection, &name).await?;
     check_privileges(connection).await?;
-    connection.query("select headwater.ensure_publications()").await?;
+    connection.query(ENSURE_PUBLICATIONS).await.map_err(explain_lock)?;
     let parts = one(
         connection,
         "select d.oid, 'headwater.event'::regclass::oid, (select max(m.epoch) from headwater.meta m) \

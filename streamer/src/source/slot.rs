@@ -78,7 +78,7 @@ pub(super) async fn remake(connection: &mut Connection, watch: &SlotWatch, reaso
 
 /// Removes the slot if it is there.
 async fn drop_slot(connection: &mut Connection, name: &str) -> Result<(), Error> {
-    match connection.query(&format!("DROP_REPLICATION_SLOT \"{name}\" WAIT")).await {
+    match connection.query_patiently(&format!("DROP_REPLICATION_SLOT \"{name}\" WAIT")).await {
         Err(Error::Server(server)) if server.code == "42704" => Ok(()),
         other => other.map(drop),
     }
@@ -140,7 +140,7 @@ fn creation(name: &str, version: u32) -> String {
 async fn create(connection: &mut Connection, name: &str, version: u32) -> Result<(), Error> {
     tracing::info!(slot = name, "making the replication slot");
     let sql = creation(name, version);
-    let mut creation = std::pin::pin!(connection.query(&sql));
+    let mut creation = std::pin::pin!(connection.query_patiently(&sql));
     let made = tokio::select! {
         made = &mut creation => made,
         () = sleep(CREATION_NOTICE) => {

@@ -3,7 +3,7 @@
 //! `postgres-protocol` writes and reads the messages; the frames of the stream are taken from the buffer in place.
 
 use crate::database::Target;
-use crate::database::tls::{Mode, Tls, explain_handshake};
+use crate::database::tls::{Mode, explain_handshake};
 use crate::error::{Error, ServerError};
 use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -19,8 +19,12 @@ use tokio_postgres::config::{ChannelBinding, Config, Host};
 /// Enough that one system call brings many rows, small enough to stay in the cache.
 const READ_BYTES: usize = 128 * 1024;
 
-/// Also the limit for one authentication or simple-query answer.
+/// For one host, and then for the log-in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// For the answer to anything that is asked before the stream begins: a connection that something between us and Postgres has
+/// dropped says nothing for ever. Only [`Connection::query_patiently`] waits longer.
+const STEP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Values are sent as text, so the session must print them the same way whatever role and database have set: replicas
 /// and restarts have to agree byte for byte.
@@ -42,6 +46,8 @@ pub(super) struct Connection {
     socket: Box<dyn Socket>,
     /// What SCRAM can bind itself to, under TLS.
     end_point: Option<Vec<u8>>,
+    /// For each answer before the stream begins.
+    patience: Duration,
     inbound: BytesMut,
     outbound: BytesMut,
 }
@@ -58,6 +64,10 @@ pub(super) struct Frame<'a> {
 }
 
 impl Connection {
+    fn over(socket: Box<dyn Socket>, end_point: Option<Vec<u8>>, patience: Duration) -> Self {
+        Self { socket, end_point, patience, inbound: BytesMut::new(), outbound: BytesMut::new() }
+    }
+
     /// Connects to the first host that answers and logs in.
     pub(super) async fn open(target: &Target, application_name: &str) -> Result<Self, Error> {
         let mut connection = connect_any(target).await?;
@@ -152,6 +162,12 @@ impl Connection {
 
     /// A simple query; the rows of its (last) result.
     pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Error> {
+        timeout(self.patience, self.query_patiently(sql)).await.map_err(|_| SILENT)?
+    }
+
+    /// As [`Connection::query`], for what may wait for others' transactions as long as they last. That somebody is there is for
+    /// TCP to find out.
+    pub(super) async fn query_patiently(&mut self, sql: &str) -> Result<Vec<Row>, Error> {
         frontend::query(sql, &mut self.outbound).map_err(invalid)?;
         self.flush().await?;
         let mut rows = Vec::new();
@@ -177,6 +193,10 @@ impl Connection {
 
     /// Sends `START_REPLICATION …` and waits until the stream is open.
     pub(super) async fn start_stream(&mut self, sql: &str) -> Result<(), Error> {
+        timeout(self.patience, self.open_stream(sql)).await.map_err(|_| SILENT)?
+    }
+
+    async fn open_stream(&mut self, sql: &str) -> Result<(), Error> {
         frontend::query(sql, &mut self.outbound).map_err(invalid)?;
         self.flush().await?;
         loop {
@@ -263,13 +283,12 @@ async fn connect_any(target: &Target) -> Result<Connection, Error> {
     let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
     let mut failure = Error::setup("the database URL names no host", "postgres://user@host:5432/database");
     for (index, host) in config.get_hosts().iter().enumerate() {
-        let ports = config.get_ports();
-        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        let port = port_of(config, index)?;
         let (name, attempt) = match host {
             Host::Tcp(name) => {
                 // An address beside the name spares the look-up; the name stays what the certificate must have.
                 let address = config.get_hostaddrs().get(index).map_or_else(|| name.clone(), ToString::to_string);
-                (format!("{name}:{port}"), timeout(limit, connect_tcp(&address, port, name, &target.tls)).await)
+                (format!("{name}:{port}"), timeout(limit, connect_tcp(&address, port, name, target)).await)
             }
             Host::Unix(folder) => {
                 let path = folder.join(format!(".s.PGSQL.{port}"));
@@ -278,7 +297,7 @@ async fn connect_any(target: &Target) -> Result<Connection, Error> {
         };
         match attempt.unwrap_or_else(|_| Err(Error::io("connect")(io::ErrorKind::TimedOut.into()))) {
             Ok((socket, end_point)) => {
-                return Ok(Connection { socket, end_point, inbound: BytesMut::new(), outbound: BytesMut::new() });
+                return Ok(Connection::over(socket, end_point, STEP_PATIENCE));
             }
             Err(Error::Io { source, .. }) => failure = Error::io(format!("connect to Postgres at {name}"))(source),
             Err(error) => failure = error,
@@ -287,13 +306,28 @@ async fn connect_any(target: &Target) -> Result<Connection, Error> {
     Err(failure)
 }
 
+/// As libpq has it: one port for all hosts, or one for each.
+fn port_of(config: &Config, host: usize) -> Result<u16, Error> {
+    match (config.get_ports(), config.get_hosts().len()) {
+        ([], _) => Ok(5432),
+        ([port], _) => Ok(*port),
+        (ports, hosts) if ports.len() == hosts => Ok(ports[host]),
+        (ports, hosts) => Err(Error::setup(
+            format!("the database URL has {} ports for {hosts} hosts", ports.len()),
+            "give one port for all, or one for each: postgres://user@one:5432,two:5433/database",
+        )),
+    }
+}
+
 /// A socket, and what SCRAM can bind itself to.
 type Opened = (Box<dyn Socket>, Option<Vec<u8>>);
 
-async fn connect_tcp(address: &str, port: u16, host: &str, tls: &Tls) -> Result<Opened, Error> {
+async fn connect_tcp(address: &str, port: u16, host: &str, target: &Target) -> Result<Opened, Error> {
+    let tls = &target.tls;
     let connect = async {
         let stream = TcpStream::connect((address, port)).await?;
         stream.set_nodelay(true)?;
+        target.keep_alive(&stream)?;
         Ok(stream)
     };
     let mut stream = connect.await.map_err(Error::io("connect"))?;
@@ -363,7 +397,41 @@ pub(super) fn server_error_of(frame: &Frame<'_>) -> ServerError {
     error
 }
 
+const SILENT: Error = Error::Timeout("Postgres has not answered for a minute");
+
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn invalid(error: io::Error) -> Error {
     Error::Protocol(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_for_all_hosts_or_for_each() {
+        let check = |url: &str, expected: &[Option<u16>]| {
+            let config: Config = url.parse().expect("a URL");
+            let ports: Vec<Option<u16>> = (0..config.get_hosts().len()).map(|n| port_of(&config, n).ok()).collect();
+            assert_eq!(ports, expected, "{url}");
+        };
+        check("host=a user=u", &[Some(5432)]);
+        check("host=a port=1 user=u", &[Some(1)]);
+        check("host=a,b port=1 user=u", &[Some(1), Some(1)]);
+        check("host=a,b port=1,2 user=u", &[Some(1), Some(2)]);
+        check("host=a,b,c port=1,2 user=u", &[None, None, None]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_given_up_at_every_step() {
+        for step in 0..2 {
+            let (ours, _theirs) = tokio::io::duplex(1024);
+            let mut connection = Connection::over(Box::new(ours), None, Duration::from_millis(20));
+            let ended = match step {
+                0 => connection.query("select 1").await.map(drop),
+                _ => connection.start_stream("START_REPLICATION").await,
+            };
+            assert!(matches!(ended, Err(Error::Timeout(_))), "step {step}: {ended:?}");
+        }
+    }
 }
