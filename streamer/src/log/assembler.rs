@@ -44,8 +44,18 @@ struct Open {
     id: String,
     bytes: usize,
     oversize: bool,
+    /// Whether there were events that were not kept.
+    lost_events: bool,
     registry: bool,
     events: Vec<Event>,
+}
+
+impl Open {
+    fn give_up(&mut self) {
+        self.oversize = true;
+        self.lost_events |= !self.events.is_empty();
+        self.events = Vec::new();
+    }
 }
 
 /// The stream cannot be understood.
@@ -98,13 +108,14 @@ impl Assembler {
                     id: String::new(),
                     bytes: 0,
                     oversize: false,
+                    lost_events: false,
                     registry: false,
                     events: Vec::new(),
                 });
             }
             Message::Commit { end, .. } => {
                 let open = self.open.take().ok_or(AssembleError::Outside("a commit"))?;
-                let Open { xid, commit, oversize, registry, events, .. } = open;
+                let Open { xid, commit, oversize, lost_events, registry, events, .. } = open;
                 let (rows, touched, described) = self.rows.take();
                 return Ok(Some(Transaction {
                     xid,
@@ -112,6 +123,7 @@ impl Assembler {
                     end: *end,
                     watermark: self.watermark,
                     oversize,
+                    lost_events,
                     registry,
                     events,
                     rows,
@@ -180,8 +192,7 @@ impl Assembler {
         }
         keep(&mut self.rows);
         if open.bytes + self.rows.bytes() > self.limit_bytes {
-            open.oversize = true;
-            open.events = Vec::new();
+            open.give_up();
             self.rows.give_up();
         }
     }
@@ -189,6 +200,7 @@ impl Assembler {
     fn event(&mut self, relation: u32, op: u64, tuple: &Tuple<'_>) -> Result<(), AssembleError> {
         let (Some(open), Some(columns)) = (self.open.as_mut(), self.event_tables.get(&relation)) else { return Ok(()) };
         if open.oversize {
+            open.lost_events = true;
             return Ok(());
         }
         let row = columns.row(tuple)?;
@@ -207,12 +219,10 @@ impl Assembler {
         let tenant = row.tenant_id.map(|tenant| self.tenants.share(tenant));
         let event = Event { op, entity_type, tenant, block: self.chunk.split().freeze(), id_length };
         open.bytes += event.bytes();
+        open.events.push(event);
         if open.bytes + self.rows.bytes() > self.limit_bytes {
-            open.oversize = true;
-            open.events = Vec::new();
+            open.give_up();
             self.rows.give_up();
-        } else {
-            open.events.push(event);
         }
         Ok(())
     }

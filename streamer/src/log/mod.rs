@@ -32,9 +32,9 @@ const EVENTS_PER_READ: usize = 4096;
 /// The same for transactions that a shape's reader looks at.
 const TRANSACTIONS_PER_READ: usize = 16_384;
 
-/// Idle readers are woken when the head has moved by this part of the ring's length, so that they keep their place:
+/// Idle readers are woken when the head has moved by this part of the ring's length, in WAL or in memory, so that they keep their place:
 /// whoever has read up to the head once stays this far in front of the ring's start.
-const REFRESH_PART: u64 = 4;
+const REFRESH_PART: u32 = 4;
 
 /// How the feed from Postgres stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,8 @@ struct State {
     epoch: Option<Epoch>,
     ring: Ring,
     woken_at_head: Lsn,
+    /// What the ring has taken since readers were woken last.
+    bytes_since: usize,
 }
 
 impl fmt::Debug for Log {
@@ -173,7 +175,7 @@ impl Log {
             limits,
             transactions: AtomicU64::new(0),
             events: AtomicU64::new(0),
-            state: RwLock::new(State { epoch: None, ring, woken_at_head: Lsn(0) }),
+            state: RwLock::new(State { epoch: None, ring, woken_at_head: Lsn(0), bytes_since: 0 }),
             arrivals: watch::Sender::new(0),
             wakers: RwLock::default(),
             row_arrivals: watch::Sender::new(0),
@@ -229,13 +231,17 @@ impl Log {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
         let rows = transactions.iter().any(|transaction| !transaction.touched.is_empty());
         for transaction in transactions {
+            state.bytes_since += if transaction.is_empty() && !transaction.oversize { 0 } else { transaction.bytes() };
             state.ring.append(transaction);
         }
         state.ring.advance(head);
         let head = state.ring.head();
-        let moved_far = head.0 - state.woken_at_head.0 > state.ring.limits().wal_bytes / REFRESH_PART;
+        let limits = state.ring.limits();
+        let moved_far = head.0 - state.woken_at_head.0 > limits.wal_bytes / u64::from(REFRESH_PART)
+            || state.bytes_since > limits.bytes / REFRESH_PART as usize;
         if arrived || moved_far {
             state.woken_at_head = head;
+            state.bytes_since = 0;
         }
         drop(state);
         // First those who bring events to sockets: waking a task may take this thread a system call each.

@@ -1,7 +1,8 @@
 //! The ring: the newest transactions, bounded by WAL distance and by bytes. No locks, no I/O.
 //!
 //! Invariants:
-//! 1. Every published transaction with `start <= commit < head` that has events or row changes is here.
+//! 1. Every published transaction with `start <= commit < head` that has events or row changes is here; of one that is larger than
+//!    the ring and has no events, only which tables it `broke`.
 //! 2. `start` and `confirmed` never fall, `confirmed <= start <= head`.
 //! 3. A transaction that left before a snapshot was known to see it is remembered in `unseen` (and the slot's
 //!    confirmed position stays behind it): with synchronous replication a commit can be in the WAL long before it is
@@ -115,16 +116,16 @@ impl Ring {
         for touched in &transaction.touched {
             let offset = Offset { lsn: transaction.commit, op: touched.last };
             self.touched.insert(touched.table, offset);
-            if touched.broken {
+            if touched.broken || transaction.oversize {
                 self.broken.insert(touched.table, offset);
             }
         }
-        if transaction.oversize {
+        if transaction.oversize && transaction.lost_events {
             // It takes everything before it along: whoever has not read that yet goes to the table anyway.
             self.evict(usize::MAX);
             self.remember(transaction.commit, transaction.xid);
             self.start = end;
-        } else if !transaction.is_empty() {
+        } else if transaction.oversize || !transaction.is_empty() {
             self.bytes += transaction.bytes();
             self.transactions.push_back(Arc::new(transaction));
         }
@@ -193,7 +194,9 @@ impl Ring {
             return None;
         }
         let before = self.transactions.iter().take_while(|transaction| transaction.commit < marker);
-        Some(before.filter(|transaction| !snapshot.sees(transaction.xid)).map(Arc::clone).collect())
+        let missed: Vec<_> = before.filter(|transaction| !snapshot.sees(transaction.xid)).map(Arc::clone).collect();
+        // What it changed is nowhere but in the tables.
+        (!missed.iter().any(|transaction| transaction.oversize)).then_some(missed)
     }
 
     pub(super) fn set_watermark(&mut self, watermark: Watermark) {

@@ -10,6 +10,7 @@ const EVENT_OVERHEAD_BYTES: usize = 128;
 
 /// The events of one committed transaction, in the order in which they were written.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Transaction {
     /// Low 32 bits of its top-level transaction id.
     pub xid: u32,
@@ -21,6 +22,8 @@ pub struct Transaction {
     pub watermark: Position,
     /// Whether it was larger than the ring; then `events` and `rows` are empty, and they are in the tables only.
     pub oversize: bool,
+    /// Whether an oversize one had events.
+    pub lost_events: bool,
     /// Whether it changed the registry or the epoch.
     pub registry: bool,
     /// Its events, ascending in `op`.

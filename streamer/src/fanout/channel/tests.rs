@@ -42,6 +42,7 @@ fn transactions(events: &[Made]) -> Vec<Transaction> {
                 end: Lsn(commit + 8),
                 watermark: Position(before + made.begins.unwrap_or(0)),
                 oversize: false,
+                lost_events: false,
                 registry: false,
                 events: Vec::new(),
                 rows: Rows::default(),

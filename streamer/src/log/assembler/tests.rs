@@ -110,7 +110,7 @@ fn columns_are_found_by_name() {
 fn a_transaction_larger_than_the_ring_keeps_nothing() {
     let messages = [begin(80), relation(1, "event", &NAMES), event("1"), event("2"), event("3"), commit(80, 96)];
     let transactions = assemble(600, &messages, None).expect("they are well formed");
-    assert!(transactions[0].oversize && transactions[0].events.is_empty());
+    assert!(transactions[0].oversize && transactions[0].lost_events && transactions[0].events.is_empty());
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn of_a_transaction_larger_than_the_ring_it_is_known_what_it_touched() {
         commit(104, 112),
     ];
     let transactions = assemble(300, &messages, None).expect("they are well formed");
-    assert!(transactions[0].oversize && transactions[0].rows.is_empty());
+    assert!(transactions[0].oversize && !transactions[0].lost_events && transactions[0].rows.is_empty());
     let touched = |table, last| Touched { table, last, broken: false };
     assert_eq!(*transactions[0].touched, [touched(2, 4), touched(3, 6)]);
     assert!(!transactions[1].oversize);

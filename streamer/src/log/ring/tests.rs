@@ -21,6 +21,7 @@ fn transaction(xid: u32, commit: u64, end: u64, events: usize) -> Transaction {
         end: Lsn(end),
         watermark: Position(0),
         oversize: false,
+        lost_events: false,
         registry: false,
         events,
         rows: Rows::default(),
@@ -90,9 +91,46 @@ fn bytes_evict_the_oldest() {
 fn an_oversize_transaction_empties_the_ring() {
     let mut ring = ring(1 << 20, 1 << 20);
     ring.append(transaction(1, 88, 96, 1));
-    ring.append(Transaction { oversize: true, ..transaction(2, 104, 112, 0) });
+    ring.append(Transaction { oversize: true, lost_events: true, ..transaction(2, 104, 112, 0) });
     assert_eq!((ring.start(), ring.bytes()), (Lsn(112), 0));
     assert!(!ring.holds(Offset { lsn: Lsn(88), op: 0 }));
+}
+
+#[test]
+fn an_oversize_transaction_of_rows_throws_nobody_out_but_readers_of_its_tables() {
+    let mut ring = ring(1 << 20, 1 << 20);
+    ring.append(transaction(1, 88, 96, 1));
+    let touched = [Touched { table: 7, last: 4, broken: false }].into();
+    ring.append(Transaction { oversize: true, touched, ..transaction(2, 104, 112, 0) });
+    ring.append(transaction(3, 112, 120, 1));
+    let early = Offset { lsn: Lsn(80), op: 0 };
+    assert!(ring.holds(early), "who reads events has missed none");
+    assert_eq!(offsets(&ring, early), [Offset { lsn: Lsn(88), op: 0 }, Offset { lsn: Lsn(112), op: 0 }]);
+    assert!(ring.holds_of(&[8], early) && !ring.holds_of(&[7], early));
+    assert!(
+        !ring.holds_of(&[7], Offset { lsn: Lsn(104), op: 2 }) && ring.holds_of(&[7], Offset { lsn: Lsn(104), op: 4 })
+    );
+    // What a snapshot does not see of it is nowhere else.
+    let blind: Snapshot = "2:4:2".parse().expect("a snapshot");
+    assert!(ring.missed_by(&blind, Lsn(120)).is_none());
+    assert!(ring.missed_by(&all(0), Lsn(120)).is_some_and(|missed| missed.is_empty()));
+}
+
+#[test]
+fn rows_that_fill_the_ring_wake_readers_of_events_before_they_lose_their_place() {
+    let log = crate::log::Log::new(Limits { bytes: 10_000, wal_bytes: 1 << 30 });
+    let arrivals = log.arrivals();
+    let mut at = 88;
+    let mut bytes = 0;
+    while bytes <= 10_000 / 4 {
+        assert!(!arrivals.has_changed().expect("the log is there"), "{bytes} bytes are no reason");
+        let touched: Box<[Touched]> = (0..20).map(|table| Touched { table, last: 0, broken: false }).collect();
+        let rows = Transaction { oversize: true, touched, ..transaction(1, at, at + 8, 0) };
+        bytes += rows.bytes();
+        at += 8;
+        log.append(vec![rows], Lsn(at));
+    }
+    assert!(arrivals.has_changed().expect("the log is there"));
 }
 
 #[test]
