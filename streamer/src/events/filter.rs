@@ -5,12 +5,16 @@ use crate::log::Event;
 use crate::registry::Entities;
 use headwater_model::clock::Micros;
 
+/// Entity types that a reader may name: each of his channel's events is held against them, on the thread that serves everybody.
+/// Whoever wants more takes all.
+pub const MOST_ENTITY_TYPES: usize = 100;
+
 /// All conditions must hold; an empty one always does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// Whose events. There is no filter without it.
     pub reach: Reach,
-    /// Entity types; empty: all.
+    /// Entity types, ascending, each once: who asks for the same shares a channel. Empty: all.
     pub entity_types: Vec<String>,
     /// One entity only.
     entity_id: Option<EntityId>,
@@ -38,6 +42,8 @@ impl Filter {
     pub fn of_types(mut self, list: Option<&str>) -> Self {
         let names = list.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         self.entity_types = names.map(str::to_owned).collect();
+        self.entity_types.sort_unstable();
+        self.entity_types.dedup();
         self
     }
 
@@ -80,7 +86,8 @@ impl Filter {
         };
         visible
             && self.pushes(&event.entity_type, entities)
-            && (self.entity_types.is_empty() || self.entity_types.iter().any(|wanted| **wanted == *event.entity_type))
+            && (self.entity_types.is_empty()
+                || self.entity_types.binary_search_by(|wanted| (**wanted).cmp(&event.entity_type)).is_ok())
             && self.entity_id.as_ref().is_none_or(|id| event.is_of(&id.json))
     }
 }
@@ -136,6 +143,15 @@ mod tests {
         check(Some("order"), "order", true);
         check(Some("a, order ,b"), "order", true);
         check(Some("orders"), "order", false);
+        check(Some("z,order,a"), "order", true);
+        check(Some("z,order,a"), "a", true);
+    }
+
+    #[test]
+    fn the_same_wishes_are_equal() {
+        let of = |list| Filter::new(Reach::Everything).of_types(Some(list));
+        assert_eq!(of("order,menu"), of(" menu ,order,menu,,order"));
+        assert_ne!(of("order,menu"), of("order"));
     }
 
     #[test]

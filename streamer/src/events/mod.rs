@@ -9,7 +9,7 @@ mod stream;
 mod table;
 mod wait;
 
-pub use filter::Filter;
+pub use filter::{Filter, MOST_ENTITY_TYPES};
 pub use stream::{Step, Stream};
 pub use table::Page;
 pub use wait::Wait;
@@ -27,8 +27,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::IsolationLevel;
-
 use tokio_util::sync::CancellationToken;
+
 /// A join takes one connection for as long as it reads, and a second one for a moment; more of them at once than this
 /// would starve everything else.
 pub const CONCURRENT_JOINS: usize = 4;

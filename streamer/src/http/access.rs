@@ -2,7 +2,7 @@
 
 use super::App;
 use super::problem::Problem;
-use crate::events::Filter;
+use crate::events::{Filter, MOST_ENTITY_TYPES};
 use crate::identity::{Identity, Reach, Refusal};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -45,7 +45,12 @@ pub(super) fn filter(
     if given.into_iter().flatten().any(|text| text.contains('\0')) {
         return Err(Problem::bad_request("invalid_parameter", "no name has the character U+0000"));
     }
-    Ok(Filter::new(reach(caller, tenant_id)?).of_types(entity_types).of_entity(entity_id))
+    let filter = Filter::new(reach(caller, tenant_id)?).of_types(entity_types).of_entity(entity_id);
+    if filter.entity_types.len() > MOST_ENTITY_TYPES {
+        let detail = format!("`entity_type` names {MOST_ENTITY_TYPES} types at most; leave it out to get all");
+        return Err(Problem::bad_request("invalid_parameter", detail));
+    }
+    Ok(filter)
 }
 
 /// As for [`filter`].
@@ -84,6 +89,18 @@ mod tests {
         check(&["Basic YTpi"], Err(()));
         check(&["a.b.c"], Err(()));
         check(&[""], Err(()));
+    }
+
+    #[test]
+    fn a_reader_names_so_many_types() {
+        let check = |names: usize, expected: bool| {
+            let list: Vec<String> = (0..2 * names).map(|n| format!("type{}", n / 2)).collect(); // each twice
+            let filter = filter(&Identity::trusted(), None, Some(&list.join(",")), None);
+            assert_eq!(filter.is_ok(), expected, "{names}");
+        };
+        check(0, true);
+        check(MOST_ENTITY_TYPES, true);
+        check(MOST_ENTITY_TYPES + 1, false);
     }
 
     #[test]
