@@ -89,7 +89,7 @@ pub(super) async fn get(
     let upgrade = upgrade.map_err(|error| Problem::bad_request("no_websocket", error.body_text()))?;
     // Browsers open WebSockets to anywhere without asking first (no CORS): the server has to look.
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("?"));
-    if origin.is_some_and(|origin| !origins.allow(origin)) {
+    if origin.is_some_and(|origin| !origins.allow(origin) && !is_own(origin, &headers)) {
         let detail = "pages of this origin may not connect: --cors-origin lists those that may";
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", detail));
     }
@@ -99,6 +99,13 @@ pub(super) async fn get(
         serve(socket, &app).await;
         drop(held);
     }))
+}
+
+/// Whether a page is of this very server, under the name by which it was called: browsers let such a page read everything else here too.
+fn is_own(origin: &str, headers: &HeaderMap) -> bool {
+    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let page = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    page.zip(own).is_some_and(|(page, own)| page.eq_ignore_ascii_case(own))
 }
 
 async fn serve(mut socket: WebSocket, app: &App) {
@@ -237,4 +244,25 @@ async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
 /// Blocks are made of JSON and names: always UTF-8.
 fn text(blocks: Bytes) -> Utf8Bytes {
     Utf8Bytes::try_from(blocks).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_this_server_are_its_own() {
+        let check = |origin: &str, host: Option<&str>, expected: bool| {
+            let headers = host.map(|host| (header::HOST, host.parse().expect("a header value"))).into_iter().collect();
+            assert_eq!(is_own(origin, &headers), expected, "{origin} {host:?}");
+        };
+        check("https://app.example", Some("app.example"), true);
+        check("http://App.example:4000", Some("app.example:4000"), true);
+        check("https://app.example", Some("app.example:4000"), false);
+        check("https://app.example.evil.example", Some("app.example"), false);
+        check("https://evil.example", Some("app.example"), false);
+        check("app.example", Some("app.example"), false);
+        check("null", Some("null"), false);
+        check("https://app.example", None, false);
+    }
 }
