@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::log::{Log, Snapshot, Watermark};
 use headwater_model::cursor::{Epoch, Lsn, Position};
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -136,6 +137,35 @@ pub async fn run(database: Database, log: Arc<Log>, rounds: Arc<Rounds>, shutdow
 
 async fn follow(database: &Database, log: &Log, rounds: &Rounds, epoch: Epoch) -> Result<(), Error> {
     let session = Session::open(database).await?;
+    let writers = follow_writers(&session, log, rounds, epoch);
+    tokio::select! {
+        ended = writers => ended,
+        never = observe(database, log) => match never {},
+    }
+}
+
+/// Tells the log what is visible, which it needs before it can let go of anything for good. On its own: a round lasts as long as the
+/// longest writer, and its marker as long as synchronous standbys make it.
+async fn observe(database: &Database, log: &Log) -> Infallible {
+    loop {
+        sleep(ROUND).await;
+        if log.needs_observation() {
+            let head = log.tip().head;
+            match snapshot(database).await {
+                Ok(snapshot) => log.observe(head, &snapshot),
+                Err(error) => tracing::debug!(%error, "cannot see what is visible; trying again"),
+            }
+        }
+    }
+}
+
+async fn snapshot(database: &Database) -> Result<Snapshot, Error> {
+    let row = database.get().await?.query_one("select pg_catalog.pg_current_snapshot()::text", &[]).await?;
+    let text: String = row.try_get(0)?;
+    text.parse().map_err(|error: crate::log::InvalidSnapshot| Error::Protocol(error.to_string()))
+}
+
+async fn follow_writers(session: &Session, log: &Log, rounds: &Rounds, epoch: Epoch) -> Result<(), Error> {
     let mut known = None;
     loop {
         let round = rounds.begin();
@@ -145,10 +175,6 @@ async fn follow(database: &Database, log: &Log, rounds: &Rounds, epoch: Epoch) -
             let marker = session.mark(last).await?;
             log.set_watermark(epoch, Watermark { position: last, lsn: marker });
             known = Some(last);
-        }
-        if log.needs_observation() {
-            let head = log.tip().head;
-            log.observe(head, &session.snapshot().await?);
         }
         rounds.end(round);
         rounds.next().await;
@@ -204,12 +230,6 @@ impl Session {
         let row = self.client.query_one(&self.marker, &[&position.to_string()]).await?;
         let lsn: String = row.try_get(0)?;
         lsn.parse().map_err(|_| Error::Protocol(format!("`{lsn}` is not an LSN")))
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let row = self.client.query_one("select pg_catalog.pg_current_snapshot()::text", &[]).await?;
-        let text: String = row.try_get(0)?;
-        text.parse().map_err(|error: crate::log::InvalidSnapshot| Error::Protocol(error.to_string()))
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use headwater_tests::deadline::eventually;
 use headwater_tests::event::position;
 use headwater_tests::postgres::Postgres;
 use headwater_tests::streamer::Streamer;
@@ -123,4 +124,33 @@ async fn a_poller_reads_what_was_just_committed() {
         poller.poll().await;
         assert_eq!(usize::try_from(id).unwrap(), poller.seen.len());
     }
+}
+
+/// Pollers have to wait for a writer that stays open; what the slot keeps, and the list of what has left the ring, need not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_stays_open_does_not_keep_the_ring_from_being_let_go() {
+    let postgres = Postgres::start().await;
+    postgres
+        .sql("create table note (id int primary key, body text); select headwater.enable('note', entity => 'note')")
+        .await;
+    let streamer = Streamer::start(&postgres, &["--ring-bytes", "16384"]).await;
+    let holder = postgres.connect().await;
+    holder.batch_execute("begin; lock table headwater.event in row exclusive mode").await.unwrap();
+    let confirmed = "select (confirmed_flush_lsn - '0/0')::bigint from pg_replication_slots";
+    let writer = postgres.connect().await;
+    let mut id = 0;
+    for _ in 0..3 {
+        let before = postgres.count(confirmed).await;
+        eventually("the slot to move on", || {
+            id += 1;
+            let (writer, postgres, id) = (&writer, &postgres, id);
+            async move {
+                writer.execute("insert into note values ($1, repeat('x', 2000))", &[&id]).await.unwrap();
+                (postgres.count(confirmed).await > before).then_some(())
+            }
+        })
+        .await;
+    }
+    holder.batch_execute("commit").await.unwrap();
+    drop(streamer);
 }
