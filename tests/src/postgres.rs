@@ -1,6 +1,7 @@
 //! A Postgres of a test's own: in a scratch folder, on a free port, as an unprivileged user.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -29,6 +30,7 @@ pub struct Postgres {
     scratch: Scratch,
     port: u16,
     server: Option<Child>,
+    programs: PathBuf,
 }
 
 impl Postgres {
@@ -41,8 +43,12 @@ impl Postgres {
 
     /// A server with these settings and an empty database.
     pub async fn start_bare(settings: &[&str]) -> Self {
-        let scratch = Scratch::new("postgres");
-        let mut postgres = Self { scratch, port: free_port(), server: None };
+        Self::start_of(postgres_programs(), settings).await
+    }
+
+    /// The same, of another version.
+    pub async fn start_of(programs: PathBuf, settings: &[&str]) -> Self {
+        let mut postgres = Self { scratch: Scratch::new("postgres"), port: free_port(), server: None, programs };
         postgres.init(settings);
         postgres.resume().await;
         let client = postgres.connect_to("postgres", "postgres").await.unwrap();
@@ -66,7 +72,7 @@ impl Postgres {
     }
 
     fn init(&self, settings: &[&str]) {
-        let output = as_server_user(&postgres_programs().join("initdb"))
+        let output = as_server_user(&self.programs.join("initdb"))
             .arg("-D")
             .arg(self.data())
             .args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync"])
@@ -104,13 +110,22 @@ impl Postgres {
 
     /// A standby that follows this server, with the data that it has now.
     pub async fn standby(&self) -> Self {
+        self.standby_with(&[], "").await
+    }
+
+    /// The same, with more arguments of `pg_basebackup`, and lines of configuration.
+    pub async fn standby_with(&self, arguments: &[&str], configuration: &str) -> Self {
         let scratch = Scratch::new("standby");
-        let mut standby = Self { scratch, port: free_port(), server: None };
+        let mut standby = Self { scratch, port: free_port(), server: None, programs: self.programs.clone() };
         let mut command = self.program("pg_basebackup");
         command.args(["-R", "-X", "stream", "-c", "fast", "-U", STREAMER_ROLE, "-D"]).arg(standby.data());
+        command.args(arguments);
         command.env("PGPASSWORD", STREAMER_PASSWORD);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        let mut settings =
+            std::fs::File::options().append(true).open(standby.data().join("postgresql.auto.conf")).unwrap();
+        settings.write_all(configuration.as_bytes()).unwrap();
         standby.resume().await;
         standby
     }
@@ -124,7 +139,7 @@ impl Postgres {
     pub async fn resume(&mut self) {
         assert!(self.server.is_none(), "the server runs");
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        let server = as_server_user(&postgres_programs().join("postgres"))
+        let server = as_server_user(&self.programs.join("postgres"))
             .arg("-D")
             .arg(self.data())
             .args(["-p", &self.port.to_string()])
@@ -152,7 +167,7 @@ impl Postgres {
             StopMode::Fast => "fast",
             StopMode::Immediate => "immediate",
         };
-        let mut command = as_server_user(&postgres_programs().join("pg_ctl"));
+        let mut command = as_server_user(&self.programs.join("pg_ctl"));
         command.args(["stop", "-w", "-t", "20", "-m", mode, "-D"]).arg(self.data());
         // The server is this process' child: pg_ctl sees it end only once it was waited for.
         let waiting = tokio::task::spawn_blocking(move || server.wait());
@@ -204,7 +219,7 @@ impl Postgres {
 
     /// One of Postgres' programs (pgbench, psql …) as the superuser on this server's database.
     pub fn program(&self, name: &str) -> Command {
-        let mut command = as_server_user(&postgres_programs().join(name));
+        let mut command = as_server_user(&self.programs.join(name));
         command
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port.to_string())
@@ -248,7 +263,7 @@ pub async fn connect(port: u16) -> Client {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            let _ = as_server_user(&postgres_programs().join("pg_ctl"))
+            let _ = as_server_user(&self.programs.join("pg_ctl"))
                 .args(["stop", "-W", "-m", "immediate", "-D"])
                 .arg(self.data())
                 .output();

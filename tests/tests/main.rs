@@ -10,6 +10,7 @@ mod convergence;
 mod crash;
 mod dump;
 mod entities;
+mod failover;
 mod fanout;
 mod filter;
 mod generate;
