@@ -17,8 +17,9 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it. `http` stands inside of `http { … }` before the one server, `server` inside of that.
-    pub async fn start(http: &str, server: &str) -> Self {
+    /// Starts it. `http` stands inside of `http { … }`, as pages of the guide show it: for streamers on the ports 4000 and 4001, which are
+    /// `streamer` here, listening on 8080, with caches below `/var/cache/nginx`.
+    pub async fn start(http: &str, streamer: u16) -> Self {
         let (scratch, port) = (Scratch::new("nginx"), free_port());
         let folder = scratch.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -26,8 +27,11 @@ impl Nginx {
             .concat();
         let configuration = format!(
             "daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nevents {{ worker_connections 512; }}\n\
-             http {{\naccess_log off;\n{temporary}{}\nserver {{\nlisten 127.0.0.1:{port};\n{server}\n}}\n}}\n",
-            http.replace("CACHE_FOLDER", &format!("{folder}/cache"))
+             http {{\naccess_log off;\n{temporary}{}\n}}\n",
+            http.replace("/var/cache/nginx", &folder.to_string())
+                .replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
+                .replace("127.0.0.1:4000", &format!("127.0.0.1:{streamer}"))
+                .replace("127.0.0.1:4001", &format!("127.0.0.1:{streamer}"))
         );
         let file = scratch.path().join("nginx.conf");
         std::fs::write(&file, configuration).unwrap();

@@ -1,5 +1,5 @@
 //! Promise: behind a cache, many clients of a shape cost what one costs, and nobody is left with what is no more. With a
-//! real nginx, configured by the file that the documentation shows. Oracle: the streamer's own count of requests.
+//! real nginx, configured as docs/scaling.md shows it. Oracle: the streamer's own count of requests.
 
 use headwater_tests::deadline::eventually;
 use headwater_tests::http::{self, with_query};
@@ -49,10 +49,10 @@ async fn reached(streamer: &Streamer, status: u16) -> usize {
 async fn many_clients_behind_a_cache_cost_one_and_get_nothing_stale() {
     let (postgres, streamer) = orders::start(&["--cache-max-age", "1", "--cache-stale-age", "0"]).await;
     postgres.sql("insert into orders (table_number) select generate_series(1, 100)").await;
-    let file = include_str!("../../docs/nginx-shapes.conf");
-    let (http_part, server_part) = file.split_once("#---server").unwrap();
-    let server_part = server_part.replace("HEADWATER", &format!("127.0.0.1:{}", streamer.port()));
-    let nginx = Nginx::start(http_part, &server_part).await;
+    let page = include_str!("../../docs/scaling.md");
+    let configuration = page.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(configuration.contains("location /v1/shape"), "{configuration}");
+    let nginx = Nginx::start(configuration, streamer.port()).await;
 
     // Those who ask for the same at the same time are asked for once.
     let start = [("table", "orders"), ("offset", "-1")];
