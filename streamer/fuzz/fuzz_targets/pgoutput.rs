@@ -2,9 +2,16 @@
 //! allows. libFuzzer's own limit on memory (`-rss_limit_mb`) finds allocations without bound.
 #![no_main]
 
-use headwater_streamer::decode::decode;
-use headwater_streamer::log::Assembler;
+#[path = "../../src/decode/mod.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod decode;
+#[path = "../../src/log/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub)]
+mod log;
+
+use decode::decode;
 use libfuzzer_sys::fuzz_target;
+use log::Assembler;
 
 /// As `--ring-bytes`: beyond it a transaction is marked and not kept.
 const RING_BYTES: usize = 1 << 20;
