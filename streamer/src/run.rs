@@ -69,7 +69,7 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         console: console.clone(),
         notification: config.notification_backend,
         publisher: publisher.clone(),
-        openapi: Arc::new(http::Document::new(database.clone(), Arc::clone(&registry), config.notification_backend)),
+        openapi: Arc::new(http::Document::new(database.clone(), config.notification_backend)),
         shapes: Arc::clone(&shapes),
         shape_secret: config.shape_secret().map(|secret| Arc::new(Secret::new(&secret))),
         cache_max_age: config.cache_max_age,

@@ -58,6 +58,8 @@ async fn start() -> (Postgres, Streamer) {
         )
         .await;
     let streamer = Streamer::start(&postgres, &[]).await;
+    // From here on the watermark is known.
+    streamer.since(&[]).await;
     (postgres, streamer)
 }
 

@@ -1,26 +1,25 @@
 //! `GET /openapi.json`: the API and the entities, as the extension describes them.
 //!
-//! Anybody may ask, as often as he likes: the document is kept, and Postgres is asked by one request at a time.
+//! Anybody may ask, as often as he likes: Postgres is asked by one request at a time, a few times a second, for all that wait.
 
 use super::App;
 use super::problem::Problem;
 use crate::database::Database;
 use crate::error::Error;
 use crate::notify::Kind;
-use crate::registry::{Entities, Registry};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-/// DDL changes the document without a change of the registry, and is seen after this long. A change of the registry is seen at once.
-const FRESH_FOR: Duration = Duration::from_secs(1);
+/// Postgres begins no two documents (some 30 ms of its time) within this long: who asks just after somebody else waits for the next
+/// one, with all others who do. Nobody gets one that is older than his request: DDL changes it without a word in the WAL.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How long a request waits for those before it, while Postgres does not answer them.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Document {
     database: Database,
-    registry: Arc<Registry>,
     default: Kind,
     kept: Mutex<Option<Kept>>,
 }
@@ -38,33 +36,33 @@ pub struct Document {
 struct Kept {
     text: Bytes,
     tag: HeaderValue,
-    /// What the registry was, and when it was, before the document was read.
-    entities: Arc<Entities>,
+    /// When Postgres was asked.
     asked: Instant,
 }
 
 impl Document {
     /// Nothing is read yet. `default` is the backend of entities that ask for none.
-    pub fn new(database: Database, registry: Arc<Registry>, default: Kind) -> Self {
-        Self { database, registry, default, kept: Mutex::new(None) }
+    pub fn new(database: Database, default: Kind) -> Self {
+        Self { database, default, kept: Mutex::new(None) }
     }
 
     async fn get(&self) -> Result<Kept, Problem> {
         let came = Instant::now();
         let slow = || Problem::from(Error::Timeout("Postgres does not say what the entities are"));
         let mut kept = timeout(PATIENCE, self.kept.lock()).await.map_err(|_| slow())?;
-        let (entities, asked) = (self.registry.entities(), Instant::now());
-        // Who had to wait for another request takes what that one got.
-        let fresh = |known: &&Kept| known.asked + FRESH_FOR > came && Arc::ptr_eq(&known.entities, &entities);
-        if let Some(known) = kept.as_ref().filter(fresh) {
-            return Ok(known.clone());
+        if let Some(known) = &*kept {
+            if known.asked >= came {
+                return Ok(known.clone());
+            }
+            sleep_until(known.asked + PAUSE).await;
         }
+        let asked = Instant::now();
         let client = self.database.get().await?;
         let row = client.query_one("select headwater.openapi()::text", &[]).await.map_err(Error::from)?;
         let text: String = row.try_get(0).map_err(Error::from)?;
         let text = Bytes::from(with_default(text, self.default));
         let tag = tag_of(&text);
-        Ok(kept.insert(Kept { text, tag, entities, asked }).clone())
+        Ok(kept.insert(Kept { text, tag, asked }).clone())
     }
 }
 
