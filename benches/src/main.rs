@@ -101,7 +101,7 @@ enum Section {
     Ingest,
     /// The same over HTTP.
     IngestHttp,
-    /// Changes through 10 to 10,000 shapes, 1,000 clients of one, a million first rows beside COPY.
+    /// Changes through 10 to 100,000 shapes, 1,000 clients of one, a million first rows beside COPY.
     Shapes,
     /// From a restart to the first event of a resumed client.
     Restart,

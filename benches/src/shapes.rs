@@ -17,8 +17,10 @@ use crate::measured::{Bound, Measured, turns};
 use crate::process::{anonymous_kib, cpu_seconds, open_files_limit};
 use crate::{Options, server};
 
-/// Shapes of one tenant each, all of them live; the changes are those of the first ten.
-const COUNTS: [usize; 3] = [10, 1_000, 10_000];
+/// Shapes of one tenant each, live as far as there are open files for their clients; the changes are those of the first ten.
+const COUNTS: [usize; 4] = [10, 1_000, 10_000, 100_000];
+/// More clients than this at a time tell nothing more.
+const MOST_WAITING: usize = 10_000;
 /// Clients of one shape.
 const CLIENTS: usize = 1_000;
 const ROWS_PER_TRANSACTION: u32 = 100;
@@ -26,6 +28,8 @@ const ROWS_PER_TRANSACTION: u32 = 100;
 const SINGLE_ROWS: u32 = 300;
 /// Requests at a time that begin shapes.
 const BEGUN_AT_A_TIME: usize = 64;
+/// Shapes that are begun before any is measured.
+const OTHER_SHAPES: i32 = 256;
 /// What a process needs beside its connections.
 const OTHER_FILES: usize = 1_000;
 
@@ -72,13 +76,13 @@ async fn through_many(postgres: &Postgres, options: &Options) -> Vec<Measured> {
         latency = latency.claim(&name(*count), &first, None, None);
         idle = idle.fixed(&name(*count), Some(Bound::AtMost(4.0)), None);
     }
-    let most = open_files_limit().saturating_sub(OTHER_FILES);
+    let most = open_files_limit().saturating_sub(OTHER_FILES).min(MOST_WAITING);
     for round in 0..options.rounds {
         for count in turns(&COUNTS, round) {
             if count > most {
-                eprintln!("    {count} clients need more open files than this shell allows (ulimit -n)");
+                eprintln!("    {most} of {count} shapes have a client that waits, the others had one a moment ago");
             }
-            let turn = turn(postgres, count.min(most), options).await;
+            let turn = turn(postgres, count, count.min(most), options).await;
             eprintln!("    round {round}, {count} shapes: {turn:.1?}");
             speed.add(&name(count), turn.rows_per_second);
             cpu.add(&name(count), turn.cpu_us);
@@ -97,23 +101,30 @@ struct Turn {
     idle_kib: f64,
 }
 
-async fn turn(postgres: &Postgres, count: usize, options: &Options) -> Turn {
+async fn turn(postgres: &Postgres, count: usize, waiting: usize, options: &Options) -> Turn {
     let client = postgres.connect().await;
     client.batch_execute("truncate item; checkpoint").await.unwrap();
     let streamer = streamer(postgres).await;
     let pid = streamer.pid();
-    // What comes with the first request of all is not the shapes'.
-    begin(&streamer, usize::MAX).await;
+    // What comes with the first requests of all is not the shapes'; nor are connections: these begin all shapes, and stay.
+    let http = http::client();
+    let others = -OTHER_SHAPES..0;
+    let _: Vec<Place> =
+        stream::iter(others).map(|tenant| begin(&streamer, &http, tenant)).buffered(BEGUN_AT_A_TIME).collect().await;
     let before = anonymous_kib(pid);
-    let places: Vec<Place> =
-        stream::iter(0..count).map(|tenant| begin(&streamer, tenant)).buffered(BEGUN_AT_A_TIME).collect().await;
+    let places: Vec<Place> = stream::iter(0..i32::try_from(count).unwrap())
+        .map(|tenant| begin(&streamer, &http, tenant))
+        .buffered(BEGUN_AT_A_TIME)
+        .collect()
+        .await;
     let idle_kib = (anonymous_kib(pid) - before) / count as f64;
 
     let mut readers = Readers::default();
-    for place in places {
-        readers.add(place);
+    for place in places.into_iter().take(waiting) {
+        // Those who wait have a connection each.
+        readers.add(Place { http: http::client(), ..place });
     }
-    readers.waiting(&streamer, count).await;
+    readers.waiting(&streamer, waiting).await;
     let rows = options.shape_changes.next_multiple_of(ROWS_PER_TRANSACTION);
     let (start, cpu) = (Instant::now(), cpu_seconds(pid));
     insert(&client, 1, rows).await;
@@ -145,7 +156,7 @@ async fn of_one(postgres: &Postgres, options: &Options) -> Vec<Measured> {
         let streamer = streamer(postgres).await;
         let mut readers = Readers::default();
         for _ in 0..CLIENTS {
-            readers.add(begin(&streamer, 0).await);
+            readers.add(begin(&streamer, &http::client(), 0).await);
         }
         readers.waiting(&streamer, CLIENTS).await;
         // One row of ten is the tenant's.
@@ -184,7 +195,7 @@ async fn first_rows(postgres: &Postgres, options: &Options) -> Measured {
                 let streamer = streamer(postgres).await;
                 let url = streamer.url("/v1/shape");
                 let start = Instant::now();
-                let (_, rows) = until_up_to_date(&url, &[("table", "large")]).await;
+                let (_, rows) = until_up_to_date(&url, &http::client(), &[("table", "large")]).await;
                 assert_eq!(rows, u64::from(options.shape_rows));
                 start.elapsed().as_secs_f64()
             };
@@ -218,17 +229,16 @@ struct Place {
     offset: String,
 }
 
-/// A client of its own for the rows of one tenant, up to date.
-async fn begin(streamer: &Streamer, tenant: usize) -> Place {
-    let filter = format!("tenant_id = {}", i32::try_from(tenant).unwrap_or(-1));
+/// A client for the rows of one tenant, up to date.
+async fn begin(streamer: &Streamer, http: &reqwest::Client, tenant: i32) -> Place {
+    let filter = format!("tenant_id = {tenant}");
     let url = streamer.url("/v1/shape");
-    let (place, _) = until_up_to_date(&url, &[("table", "item"), ("where", &filter)]).await;
+    let (place, _) = until_up_to_date(&url, http, &[("table", "item"), ("where", &filter)]).await;
     place
 }
 
 /// Reads a shape from its beginning; where that ends, and how many rows came.
-async fn until_up_to_date(url: &str, definition: &[(&str, &str)]) -> (Place, u64) {
-    let http = http::client();
+async fn until_up_to_date(url: &str, http: &reqwest::Client, definition: &[(&str, &str)]) -> (Place, u64) {
     let (mut handle, mut offset, mut rows) = (String::new(), "-1".to_owned(), 0);
     loop {
         let mut query = definition.to_vec();
@@ -246,7 +256,7 @@ async fn until_up_to_date(url: &str, definition: &[(&str, &str)]) -> (Place, u64
         if up_to_date {
             let filter =
                 definition.iter().find(|(name, _)| *name == "where").map_or("", |(_, filter)| filter).to_owned();
-            return (Place { http, url: url.to_owned(), filter, handle, offset }, rows);
+            return (Place { http: http.clone(), url: url.to_owned(), filter, handle, offset }, rows);
         }
     }
 }

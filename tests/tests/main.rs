@@ -33,6 +33,7 @@ mod retention;
 mod shape;
 mod shape_access;
 mod shape_cache;
+mod shape_limits;
 mod shape_oracle;
 mod shape_seam;
 mod shape_subqueries;

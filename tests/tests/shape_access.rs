@@ -152,7 +152,7 @@ async fn a_subquery_reads_the_tenants_rows_and_no_others() {
     let own = token::of(Some("cafe"), "somebody");
     for (wrong, why) in [
         ("team_id in (select id from teams where hidden = 'secret')", "unknown reference hidden"),
-        ("team_id in (select id from unpublished)", "is not published"),
+        ("team_id in (select id from unpublished)", "does not exist"),
         ("team_id in (select id from nowhere)", "does not exist"),
         ("team_id in (select oid from pg_catalog.pg_class)", "pg_class"),
     ] {
@@ -254,4 +254,58 @@ async fn parameters_that_would_be_kept_for_ever_are_bounded() {
     assert_eq!(post(60_000).await, 200);
     assert_eq!(post(70_000).await, 400);
     assert_eq!(post(300_000).await, 413);
+}
+
+/// Whoever disables a table does not open it: it is served as before where it is published anew, or not at all.
+#[tokio::test]
+async fn a_disabled_table_keeps_its_tenants_and_excluded_columns() {
+    let arguments = [&token::ARGUMENTS[..], &["--auto-publish"]].concat();
+    let (postgres, streamer) = orders::start(&arguments).await;
+    postgres
+        .sql(
+            "grant postgres to headwater_streamer; \
+             create table notes (id int primary key, tenant_id text, note text, hidden text); \
+             select headwater.enable('notes', entity => 'note', tenant_column => 'tenant_id', exclude => array['hidden']); \
+             insert into notes values (1, 'cafe', 'n', 'secret'), (2, 'bar', 'n', 'secret'); \
+             select headwater.disable('notes')",
+        )
+        .await;
+    active(&streamer.url("")).await;
+    let own = token::of(Some("cafe"), "somebody");
+    let ask = async |query: &[(&str, &str)]| {
+        send(client().get(with_query(&streamer.url("/v1/shape"), query)).bearer_auth(&own)).await
+    };
+    let first = ask(&[("table", "notes"), ("offset", "-1")]).await;
+    assert_eq!(first.status, 200, "it is published anew: {first:?}");
+    let all = ask(&[("table", "notes"), ("offset", "now"), ("subset__where", "true")]).await;
+    for answer in [&first, &all] {
+        assert!(answer.body.contains("cafe") && !answer.body.contains("bar"), "{answer:?}");
+        assert!(!answer.body.contains("secret") && !answer.header("electric-schema").unwrap().contains("hidden"));
+    }
+    let (handle, offset) = (first.header("electric-handle").unwrap(), first.header("electric-offset").unwrap());
+    postgres.sql("insert into notes values (3, 'bar', 'n', 'secret'), (4, 'cafe', 'n', 'secret')").await;
+    let live = ask(&[("table", "notes"), ("handle", handle), ("offset", offset), ("live", "true")]).await;
+    assert!(live.body.contains("\"4\"") && !live.body.contains("\"3\"") && !live.body.contains("secret"), "{live:?}");
+}
+
+#[tokio::test]
+async fn a_handle_of_another_tenant_deletes_nothing() {
+    let arguments = [&token::ARGUMENTS[..], &["--allow-shape-deletion"]].concat();
+    let (postgres, streamer) = orders::start(&arguments).await;
+    active(&streamer.url("")).await;
+    let url = streamer.url("/v1/shape");
+    let (own, other) = (token::of(Some("cafe"), "somebody"), token::of(Some("bar"), "somebody"));
+    let query = [("table", "orders"), ("offset", "now")];
+    let answer = send(client().get(with_query(&url, &query)).bearer_auth(&own)).await;
+    let (handle, offset) = (answer.header("electric-handle").unwrap(), answer.header("electric-offset").unwrap());
+    let delete = async |token: &str| {
+        send(client().delete(with_query(&url, &[("handle", handle)])).bearer_auth(token)).await.status
+    };
+    let goes_on = async || {
+        let query = [("table", "orders"), ("offset", offset), ("handle", handle)];
+        send(client().get(with_query(&url, &query)).bearer_auth(&own)).await.status
+    };
+    assert_eq!((delete(&other).await, goes_on().await), (404, 200), "it is none of the other's");
+    assert_eq!((delete(&own).await, goes_on().await), (202, 409));
+    drop(postgres);
 }

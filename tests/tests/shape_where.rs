@@ -1,6 +1,7 @@
 //! Promise: a shape has the rows that its `where` takes, and a change wakes the clients of the shapes that it concerns,
 //! found by an index; a subset is what the same query gives at one moment, joined exactly to the stream. Oracle: SELECT.
 
+use headwater_tests::deadline::eventually;
 use headwater_tests::http::{client, with_query};
 use headwater_tests::shape::{ShapeClient, get, mark, select, send};
 use serde_json::{Value, json};
@@ -13,16 +14,20 @@ const TENANTS: usize = 40;
 async fn each_shape_of_many_gets_its_changes_and_no_others() {
     let (postgres, streamer) = start(&["--long-poll-timeout=20000"]).await;
     postgres
-        .sql("create table t (id int primary key, tenant text, kind int, v int); insert into t select n, 't' || n % 50, n % 3, 0 from generate_series(1, 500) n")
+        .sql("create table t (id int primary key, tenant text, kind int, v int, tags text[]); \
+             insert into t select n, 't' || n % 50, n % 3, 0, array['t' || n % 50, 'all', 'a \"b\",{' || n % 3] from generate_series(1, 500) n")
         .await;
     let observer = postgres.connect().await;
     let base = streamer.url("");
     let mut clients = Vec::new();
     for n in 0..TENANTS {
-        let filter = match n % 4 {
+        let filter = match n % 7 {
             0 => format!("tenant = 't{n}'"),
             1 => format!("tenant in ('t{n}', 't{}') and v >= 0", n + 1),
             2 => format!("'t{n}' = tenant and kind <> 1"),
+            3 => format!("tags @> '{{t{n},all}}'"),
+            4 => format!("'t{n}' = any (tags) and v >= 0"),
+            5 => format!("tags @> array['t{n}', 'a \"b\",{{1']"),
             _ => format!("tenant = 't{n}' or v = -{n}"),
         };
         let mut client = ShapeClient::new(&base, &[("table", "t"), ("where", &filter)]);
@@ -43,8 +48,8 @@ async fn each_shape_of_many_gets_its_changes_and_no_others() {
         // A row that comes, one that moves from a tenant to another, one that only passes its filter by.
         postgres
             .sql(&format!(
-                "update t set v = v + 1 where id % 7 = {round}; update t set tenant = 't' || (id % 37) where id % 11 = {round}; \
-                 insert into t select 1000 * {round} + n, 't' || n, n % 3, {round} from generate_series(0, 49) n; \
+                "update t set v = v + 1 where id % 7 = {round}; update t set tenant = 't' || (id % 37), tags = array['t' || (id % 37), 'all', null] where id % 11 = {round}; \
+                 insert into t select 1000 * {round} + n, 't' || n, n % 3, {round}, array['t' || n, 'all', 'a \"b\",{{1'] from generate_series(0, 49) n; \
                  delete from t where id % 13 = {round}; update t set v = -id % 40 where id % 17 = {round}"
             ))
             .await;
@@ -172,4 +177,54 @@ async fn a_subset_is_a_page_of_the_shape_at_one_moment() {
     }
     wrong(json!({"where": "nope = 1"}), "where").await;
     wrong(json!({"where": format!("v = '{}'", "x".repeat(70_000))}), "where").await;
+}
+
+/// Labels that an enum gets later, and letters of another collation, change what a condition says: its shape is another one.
+#[tokio::test]
+async fn a_condition_follows_its_types() {
+    let (postgres, streamer) = start(&[]).await;
+    postgres
+        .sql(
+            "create type mood as enum ('sad', 'ok'); \
+             create collation plain (provider = libc, locale = 'C'); \
+             create table t (id int primary key, m mood, v text); insert into t values (1, 'ok', 'É'), (2, 'sad', 'é')",
+        )
+        .await;
+    let observer = postgres.connect().await;
+    let filters = ["m <> 'sad'", "m > 'sad'", "v ilike 'é'"];
+    let mut clients: Vec<ShapeClient> = (filters.iter())
+        .map(|filter| ShapeClient::new(&streamer.url(""), &[("table", "t"), ("where", filter)]))
+        .collect();
+    let mut id = 10;
+    for change in [
+        "",
+        "alter type mood add value 'new'",
+        "alter type mood add value 'first' before 'sad'",
+        "alter table t alter v type text collate plain",
+    ] {
+        postgres.sql(change).await;
+        let labels: Vec<String> = (observer.query("select unnest(enum_range(null::mood))::text", &[]).await.unwrap())
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        for label in labels {
+            id += 2;
+            postgres.sql(&format!("insert into t values ({id}, '{label}', 'É'), ({id} + 1, null, 'é')")).await;
+        }
+        let end = mark(&observer).await;
+        for (client, filter) in clients.iter_mut().zip(filters) {
+            // DDL that leaves no trace in the WAL is noticed a moment later.
+            eventually(&format!("{filter} to be as Postgres has it after {change:?}"), || {
+                let mut own = client.clone();
+                let observer = &observer;
+                async move {
+                    own.catch_up(end).await;
+                    let expected = select(observer, &format!("select * from t where {filter}")).await;
+                    (own.table() == expected).then_some(own)
+                }
+            })
+            .await
+            .clone_into(client);
+        }
+    }
 }

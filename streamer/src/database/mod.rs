@@ -11,7 +11,7 @@ use crate::error::Error;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status};
 use std::time::Duration;
 use tls::Tls;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{CancelToken, Client, Config};
 
 /// How long a request waits for a connection before it is told to come back.
 const POOL_PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +59,13 @@ impl Database {
     /// How many connections there are, and how many requests wait for one.
     pub fn pool(&self) -> Status {
         self.pool.status()
+    }
+
+    /// Ends the statement that a connection is at; whoever waits for it gets an error.
+    pub async fn cancel(&self, statement: CancelToken) {
+        if let Err(error) = statement.cancel_query(self.tls.clone()).await {
+            tracing::debug!(%error, "a statement could not be ended");
+        }
     }
 
     /// A connection outside the pool, for one owner who keeps it.

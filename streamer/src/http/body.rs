@@ -57,7 +57,16 @@ impl Bodies {
 
 /// Reads the whole body, within its limit on the wire and unpacked.
 pub(super) async fn read(headers: &HeaderMap, body: Body, bodies: &Bodies) -> Result<Text, Problem> {
-    let limit = bodies.largest;
+    read_within(headers, body, bodies, bodies.largest).await
+}
+
+/// The same within a limit of its own.
+pub(super) async fn read_within(
+    headers: &HeaderMap,
+    body: Body,
+    bodies: &Bodies,
+    limit: usize,
+) -> Result<Text, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -72,7 +81,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, bodies: &Bodies) -> Re
         }
     };
     let mut held = None;
-    let mut bytes = collect(body, bodies, &mut held, BODY_PATIENCE).await?;
+    let mut bytes = collect(body, bodies, limit, &mut held, BODY_PATIENCE).await?;
     if packed {
         let unpacked = unpack(&bytes, limit)?;
         bodies.hold(&mut held, unpacked.len().saturating_sub(bytes.len()))?;
@@ -88,10 +97,10 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, bodies: &Bodies) -> Re
 async fn collect(
     body: Body,
     bodies: &Bodies,
+    limit: usize,
     held: &mut Option<OwnedSemaphorePermit>,
     patience: Duration,
 ) -> Result<Vec<u8>, Problem> {
-    let limit = bodies.largest;
     let mut body = Limited::new(body, limit);
     let mut bytes = Vec::new();
     let collected = timeout(patience, async {
@@ -169,6 +178,8 @@ mod tests {
         check(&[gz], b"{}".to_vec(), Err(400)).await;
         check(&[gz], gzip(b"{}")[..15].to_vec(), Err(400)).await;
         check(&[("content-encoding", "br")], b"{}".to_vec(), Err(415)).await;
+        let within = read_within(&HeaderMap::new(), Body::from(vec![b'x'; 51]), &Bodies::new(100), 50).await;
+        assert!(within.is_err(), "a limit of its own");
     }
 
     #[tokio::test]
@@ -188,7 +199,7 @@ mod tests {
     async fn a_body_that_stalls() {
         let stalled = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let problem =
-            collect(stalled, &Bodies::new(100), &mut None, Duration::from_millis(20)).await.expect_err("no end");
+            collect(stalled, &Bodies::new(100), 100, &mut None, Duration::from_millis(20)).await.expect_err("no end");
         assert_eq!(problem.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

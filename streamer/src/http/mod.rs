@@ -16,6 +16,7 @@ mod patient;
 mod problem;
 mod server;
 mod shape;
+mod shape_answers;
 mod shape_headers;
 mod since;
 mod socket;

@@ -2,19 +2,17 @@
 
 use super::access::{bearer, until};
 use super::body;
+use super::shape_answers::{answered, deleted, failed, paged, plain_error, without_body};
 use super::shape_headers::{self, Caching};
 use super::{App, Origins};
 use crate::identity::{Reach, Refusal};
 use crate::log::Feed;
-use crate::shape::{Answer, Body as Messages, MUST_REFETCH, Page, Parameters, ShapeError, ShapeOffset};
-use axum::body::Body;
+use crate::shape::Parameters;
 use axum::extract::{Query, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::unfold;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -55,7 +53,7 @@ fn health(app: &App) -> Response {
     (code, headers, json!({ "status": status }).to_string()).into_response()
 }
 
-/// A filter and its parameters, several times over; as a tree a body takes some thirty times its length.
+/// A filter and its parameters, several times over.
 const MAX_BODY_BYTES: usize = 256 << 10;
 
 const FOREIGN_PAGE: &str =
@@ -86,14 +84,10 @@ async fn shape(app: &App, request: Request) -> Response {
         Err(refusal) => return refused(&refusal),
     };
     if method == Method::POST {
-        let text = match body::read(&parts.headers, body, &app.bodies).await {
+        let text = match body::read_within(&parts.headers, body, &app.bodies, MAX_BODY_BYTES).await {
             Ok(text) => text,
             Err(problem) => return problem.into_response(),
         };
-        if text.text.len() > MAX_BODY_BYTES {
-            let message = format!("the body of a shape's request has at most {MAX_BODY_BYTES} bytes");
-            return plain_error(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "message": message }));
-        }
         if let Err(response) = take_body(&text.text, &mut parameters) {
             return *response;
         }
@@ -112,18 +106,14 @@ async fn shape(app: &App, request: Request) -> Response {
             Ok((asked, None)) => {
                 let caching = Caching::of(app, &method, &asked, &caller);
                 let seen = (parts.headers.get(header::IF_NONE_MATCH), asked.offset);
-                let answer = app.shapes.answer(asked.clone(), &caller.reach, caller.until).await;
+                let answer = app.shapes.answer(&asked, &caller.reach, caller.until).await;
                 answer.map(|answer| answered(answer, &asked, seen, &caching))
             }
             Err(error) => Err(error),
         }
     };
     let response = outcome.unwrap_or_else(|error| failed(&error, caller.private));
-    if method == Method::HEAD {
-        let (parts, _) = response.into_parts();
-        return Response::from_parts(parts, Body::empty());
-    }
-    response
+    if method == Method::HEAD { without_body(response) } else { response }
 }
 
 fn parameters(uri: &Uri) -> Parameters {
@@ -177,148 +167,18 @@ fn take_body(text: &str, parameters: &mut Parameters) -> Result<(), Box<Response
     if text.trim().is_empty() {
         return Ok(());
     }
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
-        let body = json!({ "error": "Invalid JSON in request body", "details": error.to_string() });
-        Box::new(plain_error(StatusCode::BAD_REQUEST, &body))
-    })?;
-    let serde_json::Value::Object(object) = value else {
-        let body = json!({ "error": "Request body must be a JSON object" });
-        return Err(Box::new(plain_error(StatusCode::BAD_REQUEST, &body)));
-    };
-    parameters.take_body(object);
-    Ok(())
-}
-
-fn answered(
-    answer: Answer,
-    asked: &crate::shape::Asked,
-    (if_none_match, requested): (Option<&HeaderValue>, ShapeOffset),
-    caching: &Caching,
-) -> Response {
-    let mut headers = HeaderMap::new();
-    let mut set = |name: &'static str, value: &str| {
-        // Names of columns may be anything.
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    set("electric-handle", &answer.handle);
-    set("electric-offset", &answer.offset.to_string());
-    if asked.live {
-        set("electric-cursor", &caching.cursor(asked.cursor).to_string());
+    let refuse = |body: &serde_json::Value| Box::new(plain_error(StatusCode::BAD_REQUEST, body));
+    let taken = if text.trim_start().starts_with('{') {
+        parameters.take_body(text)
     } else {
-        set("electric-schema", &answer.schema);
-    }
-    if answer.up_to_date {
-        set("electric-up-to-date", "");
-    }
-    set("electric-has-data", if answer.has_data { "true" } else { "false" });
-    // Nothing in a while is never the same again.
-    let suffix = if answer.has_data { String::new() } else { format!(":{:x}", unique()) };
-    let etag = format!("\"{}:{requested}:{}{suffix}\"", answer.handle, answer.offset);
-    set("etag", &etag);
-    set("cache-control", &caching.of_answer());
-    if caching.private {
-        set("vary", "authorization");
-    }
-    let known = if_none_match
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|list| list.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
-    match answer.body {
-        _ if known => (StatusCode::NOT_MODIFIED, headers).into_response(),
-        Messages::Array(bytes) => {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            (headers, bytes).into_response()
+        match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => return Err(refuse(&json!({ "error": "Request body must be a JSON object" }))),
+            Err(error) => Err(error),
         }
-        Messages::Stream(stream) => {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-            headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-            // nginx would hold changes back.
-            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-            let blocks = unfold(stream, async |mut stream| {
-                let blocks = stream.next().await?;
-                Some((Ok::<_, Infallible>(blocks), stream))
-            });
-            (headers, Body::from_stream(blocks)).into_response()
-        }
-    }
-}
-
-fn paged(page: Page, private: bool) -> Response {
-    let mut headers = HeaderMap::new();
-    let offset = page.offset.to_string();
-    let given = [
-        ("content-type", "application/json"),
-        ("cache-control", "no-cache"),
-        ("electric-handle", page.handle.as_str()),
-        ("electric-offset", offset.as_str()),
-        ("electric-schema", page.schema.as_str()),
-        ("electric-snapshot", "true"),
-        ("electric-has-data", "true"),
-        ("vary", if private { "authorization" } else { "origin" }),
-    ];
-    for (name, value) in given {
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    (headers, page.body).into_response()
-}
-
-fn deleted() -> Response {
-    (StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-cache")]).into_response()
-}
-
-fn failed(error: &ShapeError, private: bool) -> Response {
-    match error {
-        ShapeError::Invalid(errors) => {
-            plain_error(StatusCode::BAD_REQUEST, &json!({ "message": "Invalid request", "errors": errors }))
-        }
-        ShapeError::Refetch(handle) => refetch(handle.as_deref(), private),
-        ShapeError::NotFound => plain_error(StatusCode::NOT_FOUND, &json!({ "message": error.to_string() })),
-        ShapeError::NotAllowed => plain_error(StatusCode::METHOD_NOT_ALLOWED, &json!({ "message": error.to_string() })),
-        ShapeError::Unavailable { body, retry_after } => {
-            let mut response = plain_error(StatusCode::SERVICE_UNAVAILABLE, body);
-            let headers = response.headers_mut();
-            headers.insert(header::RETRY_AFTER, retry_after.as_secs().into());
-            headers.insert("electric-internal-known-error", HeaderValue::from_static("true"));
-            response
-        }
-        ShapeError::Failed(error) => {
-            tracing::error!(%error, "a shape's request failed");
-            plain_error(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "Internal server error" }))
-        }
-    }
-}
-
-fn refetch(handle: Option<&str>, private: bool) -> Response {
-    let scope = if private { "private" } else { "public" };
-    let (handle, caching) = match handle.map(HeaderValue::from_str) {
-        Some(Ok(handle)) => (Some(handle), format!("{scope}, max-age=60, must-revalidate")),
-        // Whoever asks again may be told of a handle.
-        _ => (None, "no-store".to_owned()),
     };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Ok(caching) = HeaderValue::from_str(&caching) {
-        headers.insert(header::CACHE_CONTROL, caching);
-    }
-    if private {
-        headers.insert(header::VARY, HeaderValue::from_static("authorization"));
-    }
-    if let Some(handle) = handle {
-        headers.insert("electric-handle", handle);
-    }
-    (StatusCode::CONFLICT, headers, MUST_REFETCH).into_response()
-}
-
-fn plain_error(status: StatusCode, body: &serde_json::Value) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-        (HeaderName::from_static("surrogate-control"), "no-store"),
-    ];
-    (status, headers, body.to_string()).into_response()
+    let told =
+        |error: serde_json::Error| json!({ "error": "Invalid JSON in request body", "details": error.to_string() });
+    taken.map_err(|error| refuse(&told(error)))
 }
 
 /// Never the same again on this machine.

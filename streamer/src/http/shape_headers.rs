@@ -59,7 +59,7 @@ impl Caching {
         let scope = if caller.private { "private" } else { "public" };
         let directive = if *method == Method::POST {
             "no-cache".to_owned()
-        } else if asked.offset == ShapeOffset::Start && *method == Method::GET {
+        } else if asked.offset == ShapeOffset::Start {
             // A week: its handle, once it is dead, leads to a new one.
             let shared = if caller.private { "" } else { " s-maxage=3600," };
             format!("{scope}, max-age=604800,{shared} stale-while-revalidate=2629746")

@@ -3,9 +3,10 @@
 
 use super::error::ShapeError;
 use super::filter::{self, Catalog, Condition, Filter};
+use super::initial::unreadable;
 use super::json;
 use super::name;
-use super::table::{Column, TableSchema, TenantRows};
+use super::table::{Column, TableSchema, TenantRows, quote};
 use crate::identity::Reach;
 use headwater_model::cursor::{Epoch, Lsn};
 use serde_json::json;
@@ -57,6 +58,14 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Roughly how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [&self.filter, &self.columns, &self.queryable].into_iter().flatten().map(String::len);
+        size_of::<Self>()
+            + self.table.len()
+            + texts.chain(self.params.values().map(|text| text.len() + 32)).sum::<usize>()
+    }
+
     /// Schema and name of each table that subqueries of the condition read.
     pub(super) fn inner_tables(&self) -> Result<BTreeSet<(String, String)>, ShapeError> {
         let tables = self.filter.as_deref().filter(|text| !text.trim().is_empty()).map(filter::inner_tables);
@@ -66,6 +75,9 @@ impl Wanted {
             .map_err(|error| ShapeError::invalid("where", error.to_string()))
     }
 }
+
+/// What tells shapes apart: two that differ have never the same.
+pub(super) type Identity = [u8; 32];
 
 /// A shape.
 #[derive(Debug)]
@@ -94,10 +106,18 @@ pub(super) struct Definition {
     pub(super) replica: Replica,
     /// With rows or without.
     pub(super) log: LogMode,
-    /// All of it as text, the same for the same shape.
-    pub(super) identity: Arc<str>,
+    /// All of it, hashed: the same for the same shape.
+    pub(super) identity: Identity,
     /// What handles of this shape begin with.
-    digest: String,
+    digest: Box<str>,
+}
+
+/// A column and the few texts of which every row of a shape has one there: as its value, or as an element of its array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route<'a> {
+    pub(super) column: usize,
+    pub(super) texts: Vec<&'a str>,
+    pub(super) elements: bool,
 }
 
 impl Definition {
@@ -138,6 +158,8 @@ impl Definition {
         };
         let tenant = rows_of(reach, &table);
         let key = table.row_key();
+        let named = filter.iter().flat_map(Filter::columns).chain(tenant.iter().map(TenantRows::column));
+        may_be_read(&table, selected.iter().chain(&key).copied().chain(named))?;
         let members = table.member_oids();
         let mut watched: Vec<u32> = inner.iter().flat_map(|table| table.member_oids()).chain(members.clone()).collect();
         watched.sort_unstable();
@@ -154,12 +176,12 @@ impl Definition {
             tenant,
             replica: wanted.replica,
             log: wanted.log,
-            identity: "".into(),
-            digest: String::new(),
+            identity: [0; 32],
+            digest: "".into(),
             table,
         };
-        definition.identity = definition.describe(epoch).into();
-        definition.digest = digest(&definition.identity);
+        definition.identity = Sha256::digest(definition.describe(epoch)).into();
+        definition.digest = digest(&definition.identity).into();
         Ok(definition)
     }
 
@@ -186,6 +208,11 @@ impl Definition {
     /// Whether the rows depend on those of other tables.
     pub(super) fn has_subqueries(&self) -> bool {
         !self.inner.is_empty()
+    }
+
+    /// Roughly how much memory its condition takes: as SQL, and as an expression.
+    pub(super) fn bytes(&self) -> usize {
+        1024 + self.filter.as_ref().map_or(0, |filter| 4 * filter.to_sql().len())
     }
 
     /// Schema and name of each table that subqueries read.
@@ -217,13 +244,13 @@ impl Definition {
     pub(super) fn snapshot_of(&self, handle: &str) -> Option<Lsn> {
         let (digest, lsn) = handle.split_once('-')?;
         let digits = lsn.bytes().all(|byte| byte.is_ascii_digit());
-        if digest == self.digest && digits { lsn.parse().ok().map(Lsn) } else { None }
+        if *digest == *self.digest && digits { lsn.parse().ok().map(Lsn) } else { None }
     }
 
-    /// Whether a row belongs to the shape; values by their columns' place in the table.
-    pub(super) fn takes(&self, row: &[Option<&str>]) -> bool {
+    /// Whether a row belongs to the shape; values by their columns' place in the table. Adds the steps that it took.
+    pub(super) fn takes(&self, row: &[Option<&str>], steps: &mut u64) -> bool {
         self.tenant.as_ref().is_none_or(|rows| rows.takes(row))
-            && self.filter.as_ref().is_none_or(|filter| filter.matches(row) == Some(true))
+            && self.filter.as_ref().is_none_or(|filter| filter.matches_for(row, steps) == Some(true))
     }
 
     /// For SQL, what stands behind FROM: our own text, none of the client's.
@@ -236,17 +263,29 @@ impl Definition {
         self.filter.as_ref().map_or_else(|| "true".to_owned(), |filter| format!("({})", filter.to_sql()))
     }
 
-    /// A column and the few texts that it can have in the shape's rows, by which the router finds the shape.
-    pub(super) fn route(&self) -> Option<(usize, Vec<&str>)> {
+    /// By what the router finds the shape; none if every change of the table may concern it.
+    pub(super) fn route(&self) -> Option<Route<'_>> {
         let tenant = self.tenant.as_ref().and_then(|rows| Some((rows.column(), vec![rows.text()?])));
         let filter = self.filter.as_ref().map_or(&[][..], |filter| filter.conditions());
-        let conditions = filter.iter().filter_map(|condition| match condition {
+        let values = filter.iter().filter_map(|condition| match condition {
             Condition::OneOf { column, values } if values.len() <= ROUTED_VALUES => {
                 Some((*column, values.iter().map(String::as_str).collect()))
             }
             _ => None,
         });
-        conditions.chain(tenant).min_by_key(|(_, values): &(usize, Vec<&str>)| values.len())
+        let values = values.chain(tenant).min_by_key(|(_, values): &(usize, Vec<&str>)| values.len());
+        if let Some((column, texts)) = values {
+            return Some(Route { column, texts, elements: false });
+        }
+        // Rows with all of the elements are among those with the longest, which few others ask for.
+        filter.iter().find_map(|condition| match condition {
+            Condition::Contains { column, elements } => {
+                let texts = vec![elements.iter().max_by_key(|text| text.len())?.as_str()];
+                Some(Route { column: *column, texts, elements: true })
+            }
+            Condition::Never => Some(Route { column: 0, texts: Vec::new(), elements: false }),
+            Condition::OneOf { .. } => None,
+        })
     }
 
     /// The columns that a snapshot reads: those of clients and those of keys, in the table's order.
@@ -262,6 +301,15 @@ impl Definition {
             format!("{}:{}", json::text(&column.name), describe_column(column))
         });
         format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// What the role may not read is not told from the log either.
+fn may_be_read(table: &TableSchema, columns: impl Iterator<Item = usize>) -> Result<(), ShapeError> {
+    let is_hidden = |at: &usize| table.unreadable.contains(&table.columns[*at].name);
+    match columns.into_iter().find(is_hidden) {
+        None => Ok(()),
+        Some(at) => Err(unreadable(table, &format!("its column {}", quote(&table.columns[at].name)))),
     }
 }
 
@@ -311,10 +359,10 @@ pub(super) fn describe_table(table: &TableSchema) -> serde_json::Value {
     json!({ "oid": table.oid, "schema": table.schema, "name": table.name, "members": members, "columns": columns })
 }
 
-fn digest(identity: &str) -> String {
+fn digest(identity: &Identity) -> String {
     let mut text = String::new();
     // 80 bits: no two shapes of a database ever meet.
-    for byte in &Sha256::digest(identity.as_bytes())[..10] {
+    for byte in &identity[..10] {
         let _ = write!(text, "{byte:02x}");
     }
     text

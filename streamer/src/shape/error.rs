@@ -27,6 +27,9 @@ pub enum ShapeError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// 503: the service itself may not read the table.
+    #[error("The service may not read the table; its log tells why")]
+    Unreadable,
     /// The database, or something that should not be.
     #[error(transparent)]
     Failed(Error),

@@ -9,24 +9,27 @@ use super::inner::Inners;
 use super::inner::rows_at::Seen;
 use super::inner::selection::{Side, Told};
 use super::message::{Framing, Writer};
+use super::pieces::Piece;
 use super::reader::Renderer;
-use super::table::{TableSchema, quote};
+use super::table::{Column, Member, TableSchema, quote};
 use super::tables::Tables;
 use super::tale::{Reasons, Tale};
+use super::turns::Turns;
 use crate::database::Database;
 use crate::error::Error;
+use crate::identity::Reach;
 use crate::log::{Log, Snapshot, Transaction};
 use crate::seam::{self, UNSEEN_PAUSE};
-use bytes::Bytes;
 use deadpool_postgres::Transaction as Session;
 use futures_util::TryStreamExt;
 use headwater_model::cursor::{Epoch, Lsn};
+use std::fmt;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::IsolationLevel;
+use tokio_postgres::{CancelToken, IsolationLevel};
 
 /// A snapshot takes one connection for as long as it reads, and a second one for a moment; more of them at once than
 /// this would starve everything else.
@@ -44,6 +47,9 @@ pub(super) const FIRST_XID: u64 = 3;
 /// A client that takes longer from one chunk to the next may find that the rows were let go, and begins anew.
 const BETWEEN_CHUNKS: Duration = Duration::from_mins(1);
 
+/// A client that has got nothing yet comes back within this time, if only its connection was lost; else nobody waits any more.
+const BEFORE_FIRST_CHUNK: Duration = Duration::from_secs(2);
+
 /// How far the reading is.
 #[derive(Clone, Debug)]
 enum Progress {
@@ -58,13 +64,34 @@ enum Progress {
 }
 
 /// The rows that a shape begins with.
-#[derive(Debug)]
 pub(super) struct Initial {
     chunks: Chunks,
-    /// When somebody last asked for a part of it.
-    asked_at: Mutex<Instant>,
+    readers: Mutex<Readers>,
     progress: watch::Sender<Progress>,
     joint: std::sync::OnceLock<Joint>,
+    /// Ends what Postgres is doing for it.
+    cancel: Mutex<Option<CancelToken>>,
+}
+
+/// Who wants a part of it.
+#[derive(Debug)]
+struct Readers {
+    waiting: usize,
+    /// When somebody last began or stopped to wait.
+    asked_at: Instant,
+    /// Whether anybody has got a part, or was told to come for it.
+    served: bool,
+}
+
+/// Somebody waits for a part.
+struct Waiting<'a>(&'a Initial);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut readers = self.0.readers();
+        readers.waiting -= 1;
+        readers.asked_at = Instant::now();
+    }
 }
 
 /// Where rows and log meet.
@@ -80,7 +107,7 @@ pub(super) struct Joint {
 #[derive(Debug)]
 pub(super) enum Chunk {
     /// Its messages, as elements of an array.
-    Rows(Bytes),
+    Rows(Piece),
     /// There are no more: the log goes on.
     End,
 }
@@ -92,32 +119,43 @@ pub(super) struct Source {
     pub(super) database: Database,
     pub(super) tables: Arc<Tables>,
     pub(super) room: Arc<Room>,
-    pub(super) permits: Semaphore,
+    pub(super) turns: Arc<Turns>,
     pub(super) inners: Inners,
     pub(super) chunk_bytes: usize,
 }
 
+impl fmt::Debug for Initial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Initial").field("progress", &self.progress).finish_non_exhaustive()
+    }
+}
+
 impl Initial {
-    /// Begins to read. `tale` is the log of a shape with subqueries.
+    /// Begins to read, at the turn of who asks. `tale` is the log of a shape with subqueries. It ends when nobody wants it any more.
     pub(super) fn begin(
         source: Arc<Source>,
         renderer: Arc<Renderer>,
         tale: Option<Arc<Tale>>,
         epoch: Epoch,
+        reach: &Reach,
     ) -> Arc<Self> {
         let initial = Arc::new(Self {
             chunks: Chunks::new(Arc::clone(&source.room)),
-            asked_at: Mutex::new(Instant::now()),
+            readers: Mutex::new(Readers { waiting: 0, asked_at: Instant::now(), served: false }),
             progress: watch::Sender::new(Progress::Starting),
             joint: std::sync::OnceLock::new(),
+            cancel: Mutex::default(),
         });
-        let own = Arc::clone(&initial);
+        let (own, reach) = (Arc::clone(&initial), reach.clone());
         tokio::spawn(async move {
-            let outcome = match tale {
-                Some(tale) => own.read_at(&source, &renderer, &tale, epoch).await,
-                None => own.read(&source, &renderer).await,
+            let reading = async {
+                let _turn = source.turns.turn(&reach).await;
+                match tale {
+                    Some(tale) => own.read_at(&source, &renderer, &tale, epoch).await,
+                    None => own.read(&source, &renderer).await,
+                }
             };
-            let last = match outcome {
+            let last = match own.while_wanted(&source.database, reading).await {
                 Ok(chunks) => Progress::Done(chunks),
                 Err(error) => Progress::Failed(Arc::new(error)),
             };
@@ -126,8 +164,62 @@ impl Initial {
         initial
     }
 
+    /// Reads to the end, unless everybody has gone.
+    async fn while_wanted(
+        &self,
+        database: &Database,
+        reading: impl Future<Output = Result<usize, ShapeError>>,
+    ) -> Result<usize, ShapeError> {
+        let mut reading = pin!(reading);
+        tokio::select! {
+            biased;
+            outcome = &mut reading => return outcome,
+            () = self.is_forsaken() => {}
+        }
+        tracing::debug!("nobody waits for a shape's rows any more");
+        let cancel = self.cancel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(cancel) = cancel {
+            // The statement ends with an error, and so does the reading: its connection is clean.
+            database.cancel(cancel).await;
+            let _ = timeout(FIRST_ROW_PATIENCE, reading).await;
+        }
+        Err(ShapeError::busy("Failed to create shape, please retry", 1))
+    }
+
+    /// Waits until nobody has wanted a part of it for a while.
+    async fn is_forsaken(&self) {
+        loop {
+            let left = {
+                let readers = self.readers();
+                let patience = if readers.served { BETWEEN_CHUNKS } else { BEFORE_FIRST_CHUNK };
+                if readers.waiting > 0 { patience } else { patience.saturating_sub(readers.asked_at.elapsed()) }
+            };
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> Waiting<'_> {
+        let mut readers = self.readers();
+        readers.waiting += 1;
+        readers.asked_at = Instant::now();
+        Waiting(self)
+    }
+
+    /// Somebody has got a part of it, or is about to come for it.
+    pub(super) fn serves(&self) {
+        self.readers().served = true;
+    }
+
     /// Where rows and log meet; waits until it is known.
     pub(super) async fn joint(&self) -> Result<&Joint, ShapeError> {
+        let _waiting = self.waiting();
         let mut progress = self.progress.subscribe();
         let known = progress.wait_for(|progress| !matches!(progress, Progress::Starting)).await;
         match known.as_deref() {
@@ -153,12 +245,13 @@ impl Initial {
 
     /// Whether somebody may be in the middle of fetching it.
     pub(super) fn is_being_read(&self) -> bool {
-        self.asked_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < BETWEEN_CHUNKS
+        let readers = self.readers();
+        readers.waiting > 0 || readers.asked_at.elapsed() < BETWEEN_CHUNKS
     }
 
     /// A chunk; waits until it is there, or known not to be.
     pub(super) async fn chunk(&self, index: usize) -> Result<Chunk, ShapeError> {
-        *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let _waiting = self.waiting();
         let mut progress = self.progress.subscribe();
         let known = progress.wait_for(|progress| match progress {
             Progress::Starting => false,
@@ -170,16 +263,19 @@ impl Initial {
         match known {
             Ok(Progress::Done(chunks)) if index >= chunks => Ok(Chunk::End),
             Ok(Progress::Failed(error)) => Err(again(&error)),
-            _ => match self.chunks.get(index).await? {
-                Some(rows) => Ok(Chunk::Rows(rows)),
+            _ => match self.chunks.get(index) {
+                Some(rows) => {
+                    self.serves();
+                    Ok(Chunk::Rows(rows))
+                }
                 None => Err(ShapeError::busy("Failed to create shape, please retry", 1)),
             },
         }
     }
 
     async fn read(&self, source: &Source, renderer: &Renderer) -> Result<usize, ShapeError> {
-        let _permit = source.permits.acquire().await.map_err(|_| Error::Timeout("shutting down"))?;
         let mut reader = source.database.get().await?;
+        *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader.cancel_token());
         for _ in 0..ATTEMPTS {
             let expected =
                 source.tables.look(&renderer.definition.table.schema, &renderer.definition.table.name).await?;
@@ -238,7 +334,7 @@ impl Initial {
         };
         let Reading { mut writer, chunks, .. } = reading;
         writer.control(&end);
-        self.chunks.push(writer.finish().into()).await?;
+        self.chunks.push(writer.finish()).await?;
         Ok(chunks + 1)
     }
 
@@ -278,14 +374,14 @@ impl Initial {
                 let Some(line) = next.map_err(|error| condition_error(error.into()))? else { break };
                 lines.read(&line, |row| writer.row(row, ""));
                 if writer.len() >= chunk_bytes {
-                    self.chunks.push(writer.take().into()).await?;
+                    self.chunks.push(writer.take()).await?;
                     chunks += 1;
                     self.progress.send_replace(Progress::Reading(chunks));
                 }
             }
         }
         writer.control(&snapshot_end(snapshot.xmin(), snapshot.xmax(), snapshot.running()));
-        self.chunks.push(writer.finish().into()).await?;
+        self.chunks.push(writer.finish()).await?;
         Ok(chunks + 1)
     }
 }
@@ -302,17 +398,20 @@ pub(super) async fn begin(session: &Session<'_>, table: &TableSchema) -> Result<
     }
 }
 
+/// The role may not read a table, or a part of it.
+pub(super) fn unreadable(table: &TableSchema, what: &str) -> ShapeError {
+    let name = table.quoted();
+    tracing::error!(
+        what,
+        "the streamer's role may not read {name} whole: grant it select on the table and usage on the schema; with row security, alter role … bypassrls"
+    );
+    ShapeError::Unreadable
+}
+
 /// What the role may not do stands in our log, with what mends it; clients come back later.
 pub(super) fn readable_error(error: Error, table: &TableSchema) -> ShapeError {
     match error.state() {
-        Some("42501") => {
-            let name = table.quoted();
-            tracing::error!(
-                %error,
-                "the streamer's role may not read {name} whole: grant it select on the table and usage on the schema; with row security, alter role … bypassrls"
-            );
-            ShapeError::busy("The service may not read the table; its log tells why", 10)
-        }
+        Some("42501") => unreadable(table, &error.to_string()),
         Some("42P01" | "3F000") => ShapeError::Refetch(None),
         _ => error.into(),
     }
@@ -342,20 +441,20 @@ fn condition_fault(state: &str) -> Option<&'static str> {
 
 /// Whether a shape of `known` can begin with the rows of `now`: nothing that its clients see is different.
 pub(super) fn is_same(now: &TableSchema, known: &TableSchema) -> bool {
-    let members =
-        |table: &TableSchema| table.members.iter().map(|member| (member.oid, member.storage)).collect::<Vec<_>>();
-    let columns = |table: &TableSchema| {
-        (table.columns.iter())
-            .map(|column| {
-                let text = (column.collation, column.letters, column.enum_labels.clone());
-                (column.name.clone(), column.type_oid, column.type_mod, column.pk_index, text)
-            })
-            .collect::<Vec<_>>()
+    let member = |(now, known): (&Member, &Member)| (now.oid, now.storage) == (known.oid, known.storage);
+    let column = |(now, known): (&Column, &Column)| {
+        now.name == known.name
+            && (now.type_oid, now.type_mod, now.pk_index) == (known.type_oid, known.type_mod, known.pk_index)
+            && (now.collation, now.letters) == (known.collation, known.letters)
+            && now.enum_labels == known.enum_labels
     };
     now.oid == known.oid
-        && members(now) == members(known)
-        && columns(now) == columns(known)
-        && (&now.excluded, &now.tenant_column) == (&known.excluded, &known.tenant_column)
+        && now.members.len() == known.members.len()
+        && now.members.iter().zip(&known.members).all(member)
+        && now.columns.len() == known.columns.len()
+        && now.columns.iter().zip(&known.columns).all(column)
+        && (&now.excluded, &now.unreadable, &now.tenant_column)
+            == (&known.excluded, &known.unreadable, &known.tenant_column)
 }
 
 /// A control message: these transactions are in the rows.
@@ -386,7 +485,7 @@ impl Told for Reading<'_> {
 
     async fn settle(&mut self) -> Result<(), ShapeError> {
         if std::mem::take(&mut self.full) {
-            self.initial.chunks.push(self.writer.take().into()).await?;
+            self.initial.chunks.push(self.writer.take()).await?;
             self.chunks += 1;
             self.initial.progress.send_replace(Progress::Reading(self.chunks));
         }
@@ -399,6 +498,7 @@ fn again(error: &ShapeError) -> ShapeError {
     match error {
         ShapeError::Invalid(errors) => ShapeError::Invalid(errors.clone()),
         ShapeError::Refetch(_) => ShapeError::Refetch(None),
+        ShapeError::Unreadable => ShapeError::Unreadable,
         ShapeError::Unavailable { body, retry_after } => {
             ShapeError::Unavailable { body: body.clone(), retry_after: *retry_after }
         }

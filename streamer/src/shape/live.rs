@@ -2,13 +2,14 @@
 //! looking. None of it is needed to answer: a replica that never heard of the shape works it out again.
 
 use super::definition::Definition;
+use super::error::ShapeError;
 use super::initial::{Initial, Source};
 use super::message::Framing;
 use super::reader::{From, Hits, Messages, Part, Renderer};
 use super::router::Router;
 use super::tale::Tale;
+use crate::identity::Reach;
 use crate::log::{Log, Transaction};
-use bytes::Bytes;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -101,14 +102,14 @@ impl Shape {
     }
 
     /// The rows that a newcomer begins with: those that are there, if the log goes on from them, or new ones.
-    pub(super) fn initial(&self, source: &Arc<Source>) -> Arc<Initial> {
+    pub(super) fn initial(&self, source: &Arc<Source>, reach: &Reach) -> Arc<Initial> {
         let mut state = self.state();
         if let Some(current) =
             state.current.as_ref().filter(|current| self.is_good(current, state.deleted, &source.log))
         {
             return Arc::clone(current);
         }
-        let new = Initial::begin(Arc::clone(source), Arc::clone(&self.renderer), self.tale(source), self.epoch);
+        let new = Initial::begin(Arc::clone(source), Arc::clone(&self.renderer), self.tale(source), self.epoch, reach);
         if let Some(old) = state.current.replace(Arc::clone(&new)).filter(|old| !old.has_failed()) {
             state.older.push_back(old);
             if state.older.len() > OLDER_SNAPSHOTS {
@@ -168,6 +169,18 @@ impl Shape {
         self.honours(lsn) && (self.state().minted == Some(lsn) || self.initial_at(lsn).is_some())
     }
 
+    /// The log does not go on from places up to this one: there was something that copies cannot follow, though the table may be
+    /// what it was before.
+    pub(super) fn breaks(&self, upto: Lsn) {
+        let mut state = self.state();
+        let is_broken = |initial: &Arc<Initial>| initial.known_joint().is_some_and(|joint| joint.lsn <= upto);
+        if state.current.as_ref().is_some_and(is_broken) {
+            state.current = None;
+        }
+        state.older.retain(|older| !is_broken(older));
+        state.minted = state.minted.filter(|minted| *minted > upto);
+    }
+
     /// All handles up to now are worth nothing any more.
     pub(super) fn delete(&self, head: Lsn) {
         let mut state = self.state();
@@ -203,7 +216,8 @@ impl Shape {
     }
 
     /// What the log has behind `after`; shared by those who ask for the same at the same time.
-    pub(super) fn read(
+    #[expect(clippy::too_many_arguments, reason = "what is asked for, and where it is")]
+    pub(super) async fn read(
         &self,
         log: &Log,
         router: &Router,
@@ -211,9 +225,10 @@ impl Shape {
         after: Offset,
         limit: usize,
         framing: Framing,
-    ) -> Option<Messages> {
+        hold: impl FnOnce(Messages) -> Result<Messages, ShapeError>,
+    ) -> Result<Option<Messages>, ShapeError> {
         if let Some(known) = self.shared_answer(log, missed, after, framing) {
-            return Some(known);
+            return Ok(Some(known));
         }
         let start = match self.state().quiet {
             Some((from, to)) if missed.is_empty() && from <= after && after < to => to,
@@ -221,8 +236,9 @@ impl Shape {
         };
         let hits = self.hits_behind(start, router);
         let from = From { missed, after: start, hits: hits.as_ref() };
-        let part = self.renderer.read(log, self.epoch, &from, limit, framing);
-        let Part::Messages(messages) = part else { return None };
+        let part = self.renderer.read(log, self.epoch, &from, limit, framing).await;
+        let Part::Messages(messages) = part else { return Ok(None) };
+        let messages = hold(messages)?;
         self.note(after, start, &messages);
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if shared.len() == SHARED_ANSWERS {
@@ -231,7 +247,12 @@ impl Shape {
         if messages.last.is_some() {
             shared.push(Shared { after, framing, with_missed: !missed.is_empty(), messages: messages.clone() });
         }
-        Some(messages)
+        Ok(Some(messages))
+    }
+
+    /// Answers that are kept for whoever asks for the same.
+    pub(super) fn forget_answers(&self) {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
     }
 
     fn shared_answer(
@@ -288,6 +309,7 @@ impl Shape {
     pub(super) fn end_hits(&self) {
         *self.tale.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.hits.lock().unwrap_or_else(PoisonError::into_inner) = Recorded::default();
+        self.forget_answers();
     }
 
     /// A transaction may concern the shape. False if that was known.
@@ -338,18 +360,4 @@ impl Shape {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Messages as the body of an answer.
-pub(super) fn array(messages: &[u8], control: Option<&str>) -> Bytes {
-    let control = control.unwrap_or_default().as_bytes();
-    let mut body = Vec::with_capacity(messages.len() + control.len() + 4);
-    body.push(b'[');
-    body.extend_from_slice(messages);
-    if !messages.is_empty() && !control.is_empty() {
-        body.extend_from_slice(b",\n");
-    }
-    body.extend_from_slice(control);
-    body.push(b']');
-    body.into()
 }

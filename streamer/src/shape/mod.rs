@@ -4,6 +4,8 @@
 //! schema and the snapshot that a client began with, so every replica can go on from a client's offset, and nothing is
 //! kept but the first rows, for those who are fetching them.
 
+mod admission;
+mod answer;
 mod chunks;
 mod copy;
 mod definition;
@@ -12,58 +14,70 @@ pub mod filter;
 mod initial;
 mod inner;
 mod json;
+mod known;
 mod live;
 mod mapping;
+mod memory;
 mod message;
 mod name;
 mod offset;
+mod pieces;
 mod publish;
 mod reader;
 mod request;
 mod router;
 mod routes;
+mod spill;
 mod stream;
 mod subset;
 pub mod table;
 mod tables;
 mod tale;
+mod turns;
 
+pub use answer::{Answer, Body, Page};
 pub use definition::{LogMode, Replica, Wanted};
 pub use error::ShapeError;
 pub use message::MUST_REFETCH;
 pub use offset::ShapeOffset;
+pub use pieces::Pieces;
 pub use request::{Asked, Deletion, Parameters};
 pub use stream::Stream;
 pub use subset::Subset;
 
 use crate::database::Database;
-use crate::error::Error;
 use crate::identity::Reach;
 use crate::log::{Feed, Log, Transaction};
 use crate::seam;
-use bytes::Bytes;
+use admission::{Admission, Admitted};
+use answer::Asking;
 use chunks::Room;
 use definition::Definition;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use initial::{CONCURRENT_SNAPSHOTS, Chunk, Initial, Source};
-use live::{Shape, array};
-use message::{Framing, up_to_date};
+use known::Known;
+use live::Shape;
+use memory::Memory;
+use message::Framing;
+use pieces::Piece;
 use reader::Messages;
 use router::Router;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use table::TableSchema;
 use tables::Tables;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use turns::Turns;
 
 /// How long a request waits for the source's first connection after a start.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Definitions that are remembered; the oldest go first. Forgetting one costs its next client a snapshot at most.
-const REMEMBERED_SHAPES: usize = 200_000;
+/// Memory for answers that are on their way, those of slow readers too, and for those that are kept for who asks for the same.
+const ANSWERS_BYTES: u64 = 512 << 20;
+
+/// An answer below this size is not counted: what its request takes is more.
+const COUNTED_FROM_BYTES: usize = 16 << 10;
 
 /// How shapes are served.
 #[derive(Clone, Debug)]
@@ -95,64 +109,23 @@ pub struct Shapes {
     router: Router,
     settings: Settings,
     known: Mutex<Known>,
-    initial: Arc<Semaphore>,
-    existing: Arc<Semaphore>,
+    initial: Arc<Admission>,
+    existing: Arc<Admission>,
+    answers: Arc<Memory>,
     shutdown: CancellationToken,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    /// By identity.
-    shapes: HashMap<Arc<str>, Arc<Shape>>,
-    /// By what requests say, so that each need not be read anew.
-    wanted: HashMap<(Wanted, Reach), Arc<Shape>>,
-}
-
-/// An answer with a part of a shape's log.
+/// How a request goes on.
 #[derive(Debug)]
-pub struct Answer {
-    /// The incarnation.
-    pub handle: String,
-    /// Where the client goes on.
-    pub offset: ShapeOffset,
-    /// Whether it has everything by then.
-    pub up_to_date: bool,
-    /// Whether it is worth keeping: false if a client that waited, or that wanted no rows, has got none.
-    pub has_data: bool,
-    /// The types of the columns.
-    pub schema: String,
-    /// The messages.
-    pub body: Body,
+enum Begun {
+    /// It does not.
+    Whole(Box<Answer>),
+    /// From here.
+    At(Standing, Asking, Admitted),
 }
-
-/// An answer with a subset's rows.
-#[derive(Debug)]
-pub struct Page {
-    /// The incarnation.
-    pub handle: String,
-    /// Where a client goes on that has no place in the log yet: before the snapshot of these rows.
-    pub offset: ShapeOffset,
-    /// The types of the columns.
-    pub schema: String,
-    /// A JSON object.
-    pub body: Bytes,
-}
-
-/// Messages.
-#[derive(Debug)]
-pub enum Body {
-    /// A JSON array.
-    Array(Bytes),
-    /// SSE blocks, as they come.
-    Stream(Box<Stream>),
-}
-
-/// A place among the requests that are served at a time.
-#[derive(Debug)]
-pub(crate) struct Admitted(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 /// A shape, and where in its log a client stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Standing {
     shape: Arc<Shape>,
     /// Of its handle.
@@ -178,7 +151,7 @@ impl Shapes {
             database,
             tables: Arc::clone(&tables),
             room: Arc::new(Room::new(chunks::MEMORY_BYTES, settings.snapshot_bytes)),
-            permits: Semaphore::new(CONCURRENT_SNAPSHOTS),
+            turns: Turns::new(CONCURRENT_SNAPSHOTS),
             inners: inner::Inners::default(),
             chunk_bytes: settings.chunk_bytes,
         };
@@ -188,8 +161,9 @@ impl Shapes {
             source: Arc::new(source),
             router: Router::new(),
             known: Mutex::default(),
-            initial: Arc::new(Semaphore::new(settings.initial_requests)),
-            existing: Arc::new(Semaphore::new(settings.existing_requests)),
+            initial: Admission::new("initial", settings.initial_requests),
+            existing: Admission::new("existing", settings.existing_requests),
+            answers: Memory::new(ANSWERS_BYTES),
             settings,
             shutdown,
         }
@@ -208,55 +182,71 @@ impl Shapes {
     /// A part of a shape's log. It ends early at `until`, when the caller's token expires.
     pub async fn answer(
         self: &Arc<Self>,
-        asked: Asked,
+        asked: &Asked,
         reach: &Reach,
         until: Option<Instant>,
     ) -> Result<Answer, ShapeError> {
-        let wanted = asked.wanted.clone();
         match self.log_of(asked, reach, until).await {
-            Err(ShapeError::Refetch(None)) => Err(self.successor(&wanted, reach).await),
+            Err(ShapeError::Refetch(None)) => Err(self.successor(&asked.wanted, reach).await),
             other => other,
         }
     }
 
     async fn log_of(
         self: &Arc<Self>,
-        asked: Asked,
+        asked: &Asked,
         reach: &Reach,
         until: Option<Instant>,
     ) -> Result<Answer, ShapeError> {
+        // What waits for changes ends by itself when the service stops, with an answer.
+        let (standing, asking, admitted) = match self.until_stop(self.begin(asked, reach)).await? {
+            Begun::Whole(answer) => return Ok(*answer),
+            Begun::At(standing, asking, admitted) => (standing, asking, admitted),
+        };
+        if asked.sse {
+            let stream = Stream::new(Arc::clone(self), standing.clone(), until, admitted);
+            return Ok(asking.stream(&standing, stream));
+        }
+        Ok(self.log_part(standing, asking, until).await?.holding(admitted))
+    }
+
+    /// Whatever comes before the shape's log; or where in it the client stands.
+    async fn begin(&self, asked: &Asked, reach: &Reach) -> Result<Begun, ShapeError> {
         let epoch = self.ready().await?;
         let fresh = asked.handle.is_none();
         let (shape, table) = self.find(&asked.wanted, reach, epoch, fresh).await?;
-        let admitted = self.admit(fresh)?;
+        let admitted = self.admit(fresh, reach)?;
         let schema = shape.definition().schema(&table);
         self.router.watch(&shape);
-        match (asked.offset, &asked.handle) {
-            (ShapeOffset::Start, _) => self.first_chunk(&shape, schema).await,
-            (ShapeOffset::Now, _) => self.now(&shape, schema).await,
-            (offset, Some(handle)) => {
-                let (shape, lsn) = self.check_handle(shape, handle, &asked.wanted, reach, epoch).await?;
-                let standing = match self.stand(shape, lsn, offset).await? {
-                    Ok(standing) => standing,
-                    Err((chunk, next)) => {
-                        let body = Body::Array(array(&chunk, None));
-                        let offset = ShapeOffset::Chunk(next);
-                        let handle = handle.clone();
-                        return Ok(Answer { handle, offset, up_to_date: false, has_data: true, schema, body });
-                    }
-                };
-                if asked.sse {
-                    return Ok(self.stream(standing, handle.clone(), schema, until, admitted));
-                }
-                self.log_part(standing, handle.clone(), schema, asked.live, until).await
-            }
-            (_, None) => Err(ShapeError::invalid("handle", "can't be blank when offset != -1")),
+        let whole = |answer: Answer, admitted| Ok(Begun::Whole(Box::new(answer.holding(admitted))));
+        let Some(handle) = &asked.handle else {
+            let answer = match asked.offset {
+                ShapeOffset::Start => self.first_chunk(&shape, schema, reach).await?,
+                ShapeOffset::Now => self.now(&shape, schema).await?,
+                _ => return Err(ShapeError::invalid("handle", "can't be blank when offset != -1")),
+            };
+            return whole(answer, admitted);
+        };
+        let (shape, lsn) = self.check_handle(shape, handle, &asked.wanted, reach, epoch).await?;
+        let asking = Asking { handle: handle.clone(), schema, live: asked.live };
+        match self.stand(shape, lsn, asked.offset).await? {
+            Ok(standing) => Ok(Begun::At(standing, asking, admitted)),
+            Err((rows, next)) => whole(asking.chunk(rows, next), admitted),
+        }
+    }
+
+    /// Whoever asks while the service stops asks another, or comes back.
+    async fn until_stop<T>(&self, work: impl Future<Output = Result<T, ShapeError>>) -> Result<T, ShapeError> {
+        tokio::select! {
+            biased;
+            outcome = work => outcome,
+            () = self.shutdown.cancelled() => Err(ShapeError::busy("The service is stopping, please retry", 1)),
         }
     }
 
     /// A part of a shape's rows, as they are now.
     pub async fn subset(&self, asked: &Asked, subset: &Subset, reach: &Reach) -> Result<Page, ShapeError> {
-        match self.page_of(asked, subset, reach).await {
+        match self.until_stop(self.page_of(asked, subset, reach)).await {
             Err(ShapeError::Refetch(None)) => Err(self.successor(&asked.wanted, reach).await),
             other => other,
         }
@@ -266,7 +256,7 @@ impl Shapes {
         let epoch = self.ready().await?;
         let fresh = asked.handle.is_none();
         let (shape, table) = self.find(&asked.wanted, reach, epoch, fresh).await?;
-        let _admitted = self.admit(fresh)?;
+        let admitted = self.admit(fresh, reach)?;
         let schema = shape.definition().schema(&table);
         let (shape, handle, offset) = if let Some(handle) = &asked.handle {
             // The client's own place: it has everything up to there, and nothing is passed over.
@@ -279,9 +269,10 @@ impl Shapes {
             (shape, handle, ShapeOffset::Change(head))
         };
         self.router.watch(&shape);
-        let _permit = self.source.permits.acquire().await?;
-        let body = subset.read(&self.source.database, &shape.renderer, shape.next_mark().into()).await?;
-        Ok(Page { handle, offset, schema, body })
+        let _turn = self.source.turns.turn(reach).await;
+        let mark = shape.next_mark().into();
+        let body = subset.read(&self.source.database, &shape.renderer, mark, &self.answers).await?;
+        Ok(Page { handle, offset, schema, body: Pieces::of([Piece::Memory(body)]).holding(admitted) })
     }
 
     /// Forgets a shape: its next client gets a new handle, and those of the old one start anew.
@@ -305,7 +296,7 @@ impl Shapes {
                     let lsn = shape.definition().snapshot_of(handle);
                     lsn.is_some_and(|lsn| shape.gave(lsn)) && shape.definition().is_within(reach)
                 };
-                known.shapes.values().find(given).map(Arc::clone)
+                known.shapes().find(given).map(Arc::clone)
             }
             (None, None) => None,
         };
@@ -322,13 +313,8 @@ impl Shapes {
         epoch.ok_or_else(|| ShapeError::busy("Stack not ready", 5))
     }
 
-    fn admit(&self, fresh: bool) -> Result<Admitted, ShapeError> {
-        let (counter, kind, limit) = if fresh {
-            (&self.initial, "initial", self.settings.initial_requests)
-        } else {
-            (&self.existing, "existing", self.settings.existing_requests)
-        };
-        Arc::clone(counter).try_acquire_owned().map(Admitted).map_err(|_| ShapeError::overloaded(kind, limit))
+    fn admit(&self, fresh: bool, reach: &Reach) -> Result<Admitted, ShapeError> {
+        if fresh { self.initial.enter(reach) } else { self.existing.enter(reach) }
     }
 
     /// The shape that is wanted, and its table as it is now (or was a moment ago).
@@ -341,11 +327,13 @@ impl Shapes {
     ) -> Result<(Arc<Shape>, Arc<TableSchema>), ShapeError> {
         let (schema, name) = name::table(&wanted.table).map_err(|message| ShapeError::invalid("table", message))?;
         let look = async |schema: &str, name: &str| {
-            if current { self.tables.current(schema, name).await } else { self.tables.recent(schema, name).await }
+            let looked =
+                if current { self.tables.current(schema, name).await } else { self.tables.recent(schema, name).await };
+            looked.map_err(|error| tables::hidden(error, reach, schema, name))
         };
         let table = look(&schema, &name).await?;
         let key = (wanted.clone(), reach.clone());
-        let known = self.known().wanted.get(&key).map(Arc::clone);
+        let known = self.known().wanted(&key);
         let names = match &known {
             Some(shape) => shape.definition().inner_names(),
             None => wanted.inner_tables()?,
@@ -362,23 +350,13 @@ impl Shapes {
         {
             return Ok((shape, table));
         }
-        let definition = Definition::new(wanted, Arc::clone(&table), &inner, reach, epoch)?;
-        let identity = Arc::clone(&definition.identity);
+        let definition = Definition::new(wanted, Arc::clone(&table), &inner, reach, epoch);
+        let definition = definition.map_err(|error| match error {
+            ShapeError::Unreadable => tables::hidden(error, reach, &schema, &name),
+            other => other,
+        })?;
         let mut known = self.known();
-        let shape = if let Some(shape) = known.shapes.get(&identity).filter(|shape| !shape.is_stale()) {
-            Arc::clone(shape)
-        } else {
-            if known.shapes.len() >= REMEMBERED_SHAPES {
-                known.forget_some();
-            }
-            let shape = Arc::new(Shape::new(definition, epoch));
-            known.shapes.insert(identity, Arc::clone(&shape));
-            shape
-        };
-        if known.wanted.len() >= REMEMBERED_SHAPES {
-            known.wanted.clear();
-        }
-        known.wanted.insert(key, Arc::clone(&shape));
+        let shape = known.remember(key, definition, epoch);
         if self.source.room.is_tight() {
             known.shed(&shape);
         }
@@ -408,7 +386,7 @@ impl Shapes {
 
     /// 409, with the handle to start with if there is one.
     async fn successor(&self, wanted: &Wanted, reach: &Reach) -> ShapeError {
-        match self.newest_handle(wanted, reach).await {
+        match self.until_stop(self.newest_handle(wanted, reach)).await {
             Ok(handle) => ShapeError::Refetch(Some(handle)),
             // Its next request is told what is wrong.
             Err(ShapeError::Invalid(_) | ShapeError::Refetch(_)) => ShapeError::Refetch(None),
@@ -419,26 +397,22 @@ impl Shapes {
     async fn newest_handle(&self, wanted: &Wanted, reach: &Reach) -> Result<String, ShapeError> {
         let epoch = self.ready().await?;
         let (shape, _) = self.find(wanted, reach, epoch, true).await?;
-        let _admitted = self.admit(true)?;
-        let initial = shape.initial(&self.source);
+        let _admitted = self.admit(true, reach)?;
+        let initial = shape.initial(&self.source, reach);
         let joint = initial.joint().await?;
+        // Whoever is told comes for it.
+        initial.serves();
         Ok(shape.definition().handle(joint.lsn))
     }
 
-    async fn first_chunk(&self, shape: &Arc<Shape>, schema: String) -> Result<Answer, ShapeError> {
-        let initial = shape.initial(&self.source);
+    async fn first_chunk(&self, shape: &Arc<Shape>, schema: String, reach: &Reach) -> Result<Answer, ShapeError> {
+        let initial = shape.initial(&self.source, reach);
         let joint = initial.joint().await?;
         let Chunk::Rows(rows) = initial.chunk(0).await? else {
             return Err(ShapeError::busy("Failed to create shape, please retry", 1));
         };
-        Ok(Answer {
-            handle: shape.definition().handle(joint.lsn),
-            offset: ShapeOffset::Chunk(0),
-            up_to_date: false,
-            has_data: true,
-            schema,
-            body: Body::Array(array(&rows, None)),
-        })
+        let handle = shape.definition().handle(joint.lsn);
+        Ok(Asking { handle, schema, live: false }.chunk(rows, 0))
     }
 
     /// An LSN for handles that come without rows.
@@ -453,16 +427,12 @@ impl Shapes {
     }
 
     async fn now(&self, shape: &Arc<Shape>, schema: String) -> Result<Answer, ShapeError> {
+        // Who has seen a commit, and then asks, is not told of it as of something new.
+        let marker = seam::mark(&self.source.database).await?;
+        self.await_head(Offset::just_before(marker)).await?;
         let lsn = self.mint(shape).await?;
-        let head = self.log.tip().head;
-        Ok(Answer {
-            handle: shape.definition().handle(lsn),
-            offset: ShapeOffset::Change(Offset::just_before(head)),
-            up_to_date: true,
-            has_data: false,
-            schema,
-            body: Body::Array(array(&[], Some(&up_to_date(head)))),
-        })
+        let handle = shape.definition().handle(lsn);
+        Ok(Asking { handle, schema, live: false }.now(self.log.tip().head))
     }
 
     /// Where the client stands in the log; or the next chunk of its first rows.
@@ -471,7 +441,7 @@ impl Shapes {
         shape: Arc<Shape>,
         lsn: Lsn,
         offset: ShapeOffset,
-    ) -> Result<Result<Standing, (Bytes, usize)>, ShapeError> {
+    ) -> Result<Result<Standing, (Piece, usize)>, ShapeError> {
         let initial = shape.initial_at(lsn);
         let start = Offset::just_before(lsn);
         let (initial, after) = match offset {
@@ -504,35 +474,47 @@ impl Shapes {
     }
 
     async fn read(&self, standing: &Standing, after: Offset, framing: Framing) -> Result<Messages, ShapeError> {
+        let outcome = self.read_from(standing, after, framing).await;
+        if matches!(outcome, Err(ShapeError::Refetch(_))) {
+            // Whoever begins anew does not begin with rows from which the log does not go on.
+            standing.shape.breaks(standing.lsn.max(Lsn(after.lsn.0 + 1)));
+        }
+        outcome
+    }
+
+    async fn read_from(&self, standing: &Standing, after: Offset, framing: Framing) -> Result<Messages, ShapeError> {
         let shape = &standing.shape;
         let limit = self.settings.chunk_bytes;
+        let hold = |messages| self.hold(messages);
         if let Some(tale) = shape.tale(&self.source) {
-            return tale.read(&self.source, &shape.renderer, shape.epoch, after, limit, framing).await;
+            return hold(tale.read(&self.source, &shape.renderer, shape.epoch, after, limit, framing).await?);
         }
-        let missed: &[Arc<Transaction>] = match &standing.initial {
-            Some(initial) if after < Offset { op: 1, ..Offset::just_before(standing.lsn) } => {
-                initial.known_joint().map_or(&[], |joint| &joint.missed)
-            }
-            _ => &[],
-        };
-        let messages = shape.read(&self.log, &self.router, missed, after, limit, framing);
+        let missed = if standing.is_at_start(after) { standing.missed() } else { &[] };
+        let messages = shape.read(&self.log, &self.router, missed, after, limit, framing, hold).await?;
         messages.ok_or(ShapeError::Refetch(None))
     }
 
-    async fn log_part(
-        &self,
-        standing: Standing,
-        handle: String,
-        schema: String,
-        live: bool,
-        until: Option<Instant>,
-    ) -> Result<Answer, ShapeError> {
+    /// Counts an answer's memory, until the last who reads it is done.
+    fn hold(&self, mut messages: Messages) -> Result<Messages, ShapeError> {
+        if messages.body.len() < COUNTED_FROM_BYTES {
+            return Ok(messages);
+        }
+        let held = self.answers.hold(messages.body.into()).or_else(|body| {
+            self.known().shapes().for_each(|shape| shape.forget_answers());
+            self.answers.hold(body)
+        });
+        messages.body =
+            held.map_err(|_| ShapeError::busy("Answers take as much memory as they may, please retry", 5))?;
+        Ok(messages)
+    }
+
+    async fn log_part(&self, standing: Standing, asking: Asking, until: Option<Instant>) -> Result<Answer, ShapeError> {
         let shape = Arc::clone(&standing.shape);
         let mut wakes = shape.wakes();
         let deadline = Instant::now() + self.settings.long_poll_timeout;
         let deadline = until.map_or(deadline, |until| until.min(deadline));
         let mut after = standing.after;
-        let mut ended = !live;
+        let mut ended = !asking.live;
         loop {
             // Marked before the look: what arrives in between wakes us.
             wakes.mark_unchanged();
@@ -541,14 +523,14 @@ impl Shapes {
             }
             let messages = self.read(&standing, after, Framing::Array).await?;
             if let Some(last) = messages.last {
-                return Ok(part(&standing, &messages, last, handle, schema, live));
+                return Ok(asking.part(&standing, messages, last));
             }
             if !messages.complete {
                 after = messages.next;
                 continue;
             }
             if ended {
-                return Ok(self.nothing(&standing, &messages, handle, schema, live));
+                return Ok(asking.nothing(&standing, &messages, &self.log.tip()));
             }
             after = messages.next;
             tokio::select! {
@@ -558,41 +540,6 @@ impl Shapes {
                 () = sleep_until(deadline) => ended = true,
             }
         }
-    }
-
-    /// Nothing has happened. The offset stays, so that equal requests look equal; but before the ring forgets it, it moves.
-    fn nothing(&self, standing: &Standing, messages: &Messages, handle: String, schema: String, live: bool) -> Answer {
-        let tip = self.log.tip();
-        let middle = Lsn(tip.start.0 + (tip.head.0.saturating_sub(tip.start.0)) / 2);
-        let offset = match standing.offset {
-            _ if standing.after.lsn < middle => ShapeOffset::Change(messages.next),
-            ShapeOffset::Change(_) => standing.offset,
-            _ => ShapeOffset::Snapshot,
-        };
-        Answer {
-            handle,
-            offset,
-            up_to_date: true,
-            has_data: !live,
-            schema,
-            body: Body::Array(array(&[], Some(&up_to_date(messages.head)))),
-        }
-    }
-
-    fn stream(
-        self: &Arc<Self>,
-        standing: Standing,
-        handle: String,
-        schema: String,
-        until: Option<Instant>,
-        admitted: Admitted,
-    ) -> Answer {
-        let offset = match standing.offset {
-            ShapeOffset::Change(_) => standing.offset,
-            _ => ShapeOffset::Snapshot,
-        };
-        let stream = Stream::new(Arc::clone(self), standing, until, admitted);
-        Answer { handle, offset, up_to_date: false, has_data: true, schema, body: Body::Stream(Box::new(stream)) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -611,44 +558,18 @@ fn of_subquery(error: ShapeError) -> ShapeError {
     }
 }
 
-/// What has happened, up to the chunk's end.
-fn part(standing: &Standing, messages: &Messages, last: Offset, handle: String, schema: String, live: bool) -> Answer {
-    // Missed transactions lie before the marker; everything up to it has been told with them.
-    let last = last.max(Offset::just_before(standing.lsn));
-    let seen = if live { last.lsn } else { messages.head };
-    let control = messages.complete.then(|| up_to_date(seen));
-    Answer {
-        handle,
-        offset: ShapeOffset::Change(last),
-        up_to_date: messages.complete,
-        has_data: true,
-        schema,
-        body: Body::Array(array(&messages.body, control.as_deref())),
-    }
-}
-
-impl Known {
-    /// Makes room: shapes that nobody waits for.
-    fn forget_some(&mut self) {
-        let mut left = self.shapes.len() / 10;
-        self.shapes.retain(|_, shape| {
-            let idle = left > 0 && !shape.has_readers();
-            left -= usize::from(idle);
-            !idle
-        });
-        self.wanted.clear();
+impl Standing {
+    /// Transactions that the client's rows do not have, though they lie before the place where the log goes on.
+    fn missed(&self) -> &[Arc<Transaction>] {
+        self.initial.as_ref().and_then(|initial| initial.known_joint()).map_or(&[], |joint| &joint.missed)
     }
 
-    /// First rows take much room: those that nobody is fetching could be read again.
-    fn shed(&self, but: &Arc<Shape>) {
-        for shape in self.shapes.values().filter(|shape| !Arc::ptr_eq(shape, but)) {
-            shape.shed();
-        }
+    fn has_missed(&self) -> bool {
+        !self.missed().is_empty()
     }
-}
 
-impl From<tokio::sync::AcquireError> for ShapeError {
-    fn from(_: tokio::sync::AcquireError) -> Self {
-        Error::Timeout("shutting down").into()
+    /// Whether nothing of the log was told yet.
+    fn is_at_start(&self, after: Offset) -> bool {
+        after < Offset { op: 1, ..Offset::just_before(self.lsn) }
     }
 }

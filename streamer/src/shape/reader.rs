@@ -1,15 +1,20 @@
 //! What a shape's log has behind a place: changes of its table in the ring, judged and rendered for the shape. Pure, but
-//! for the log that is read.
+//! for the log that is read; others get their turn in between, however much there is.
 
 use super::definition::Definition;
 use super::mapping::{Mapping, Mappings};
 use super::message::{Framing, Place, Row, Template, Writer};
 use crate::log::{Log, RowChange, RowKind, RowsRead, Table, Transaction};
+use bytes::Bytes;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use std::sync::Arc;
+use tokio::task::yield_now;
 
 /// Row changes looked at in one go, in bytes of the ring, before others get their turn.
 const BYTES_PER_READ: usize = 4 << 20;
+
+/// Steps of a condition's evaluation in one go, some milliseconds.
+const STEPS_PER_GO: u64 = 1_000_000;
 
 /// What was read.
 #[derive(Debug)]
@@ -24,7 +29,7 @@ pub(super) enum Part {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Messages {
     /// As the framing asked for has it.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// The offset of the last one.
     pub(super) last: Option<Offset>,
     /// Where to go on: everything up to here has been looked at.
@@ -74,12 +79,12 @@ impl Renderer {
     }
 
     /// What the log has behind a place, up to about `limit` bytes.
-    pub(super) fn read(&self, log: &Log, epoch: Epoch, place: &From<'_>, limit: usize, framing: Framing) -> Part {
+    pub(super) async fn read(&self, log: &Log, epoch: Epoch, place: &From<'_>, limit: usize, framing: Framing) -> Part {
         let From { missed, after, mut hits } = *place;
         let mut writer = self.writer(framing);
         let mut messages = Messages { next: after, ..Messages::default() };
         for transaction in missed {
-            match self.transaction(transaction, None, usize::MAX, &mut writer) {
+            match self.transaction(transaction, None, usize::MAX, &mut writer).await {
                 Told::Broken => return Part::Broken,
                 Told::All(last) => messages.last = last.or(messages.last),
                 Told::Some(_) => {}
@@ -97,16 +102,16 @@ impl Renderer {
                 let behind = (transaction.commit == messages.next.lsn).then_some(messages.next.op);
                 if writer.len() >= limit {
                     messages.next = messages.last.map_or(messages.next, |last| last.max(messages.next));
-                    messages.body = writer.finish();
+                    messages.body = writer.finish().into();
                     return Part::Messages(messages);
                 }
-                match self.transaction(transaction, behind, limit, &mut writer) {
+                match self.transaction(transaction, behind, limit, &mut writer).await {
                     Told::Broken => return Part::Broken,
                     Told::All(last) => messages.last = last.or(messages.last),
                     Told::Some(last) => {
                         messages.last = Some(last);
                         messages.next = last;
-                        messages.body = writer.finish();
+                        messages.body = writer.finish().into();
                         return Part::Messages(messages);
                     }
                 }
@@ -114,13 +119,14 @@ impl Renderer {
             messages.next = messages.next.max(Offset::just_before(upto));
             if upto >= head {
                 messages.complete = true;
-                messages.body = writer.finish();
+                messages.body = writer.finish().into();
                 return Part::Messages(messages);
             }
+            yield_now().await;
         }
     }
 
-    fn transaction(
+    async fn transaction(
         &self,
         transaction: &Transaction,
         behind: Option<u64>,
@@ -130,6 +136,7 @@ impl Renderer {
         let (mut old_row, mut new_row) = (Vec::new(), Vec::new());
         let mut last = None;
         let mut mapping: Option<(&Arc<Table>, Arc<Mapping>)> = None;
+        let mut steps = 0;
         for change in transaction.rows.after(behind) {
             if self.definition.members.binary_search(&change.table.oid).is_err() {
                 continue;
@@ -142,7 +149,11 @@ impl Renderer {
                 mapping = Some((change.table, found));
             }
             let Some((_, places)) = &mapping else { continue };
-            let told = self.judge(&change, places, &mut old_row, &mut new_row);
+            if steps > STEPS_PER_GO {
+                steps = 0;
+                yield_now().await;
+            }
+            let told = self.judge(&change, places, &mut old_row, &mut new_row, &mut steps);
             if told == Verdict::Nothing {
                 continue;
             }
@@ -163,15 +174,16 @@ impl Renderer {
         mapping: &Mapping,
         old_row: &mut Vec<Option<&'a str>>,
         new_row: &mut Vec<Option<&'a str>>,
+        steps: &mut u64,
     ) -> Verdict {
         let definition = &self.definition;
         let was = change.old.is_some_and(|old| {
             mapping.read(&old, old_row);
-            definition.takes(old_row)
+            definition.takes(old_row, steps)
         });
         let is = change.new.is_some_and(|new| {
             mapping.read(&new, new_row);
-            definition.takes(new_row)
+            definition.takes(new_row, steps)
         });
         match (was, is) {
             (false, true) => Verdict::Insert,

@@ -32,6 +32,28 @@ pub struct Deletion {
     pub handle: Option<String>,
 }
 
+/// The parameters that mean something, but for those of subsets and `params[…]`.
+const NAMES: [&str; 13] = [
+    "table",
+    "columns",
+    "queryable_columns",
+    "where",
+    "params",
+    "replica",
+    "log",
+    "offset",
+    "handle",
+    "live",
+    "live_sse",
+    "experimental_live_sse",
+    "cursor",
+];
+
+/// Whether a parameter means something.
+pub(super) fn is_known(name: &str) -> bool {
+    NAMES.contains(&name) || name.starts_with("params[") || name.starts_with("subset__")
+}
+
 const BLANK: &str = "can't be blank";
 
 /// Parameters by name; the last one counts, as everywhere in forms.
@@ -52,6 +74,11 @@ impl Parameters {
     /// The value, unless it is missing or empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether any name begins like that.

@@ -1,6 +1,8 @@
-//! The index from changes to shapes: by table, then by the value of a column. A change costs a look-up per indexed column,
+//! The index from changes to shapes: by table, then by the value of a column, or by the elements of its array. A change costs a look-up per indexed column,
 //! however many shapes there are; only shapes that no column tells apart are all concerned by every change of their table.
 
+use super::definition::{Definition, Route};
+use super::filter::elements;
 use super::live::Shape;
 use crate::decode::{Cell, Tuple};
 use crate::log::{RowChange, RowKind, Table, Transaction};
@@ -16,6 +18,42 @@ fn id(shape: &Arc<Shape>) -> Id {
 
 type Shapes = HashMap<Id, Arc<Shape>>;
 
+/// The shapes that have one text in their route: mostly one.
+#[derive(Debug)]
+enum Found {
+    One(Arc<Shape>),
+    Many(Box<Shapes>),
+}
+
+impl Found {
+    fn add(&mut self, shape: &Arc<Shape>) {
+        if let Self::One(one) = self {
+            *self = Self::Many(Box::new(HashMap::from([(id(one), Arc::clone(one))])));
+        }
+        if let Self::Many(many) = self {
+            many.insert(id(shape), Arc::clone(shape));
+        }
+    }
+
+    /// Whether none is left.
+    fn remove(&mut self, shape: &Arc<Shape>) -> bool {
+        match self {
+            Self::One(one) => Arc::ptr_eq(one, shape),
+            Self::Many(many) => {
+                many.remove(&id(shape));
+                many.is_empty()
+            }
+        }
+    }
+
+    fn each<'a>(&'a self, take: &mut impl FnMut(&'a Arc<Shape>)) {
+        match self {
+            Self::One(one) => take(one),
+            Self::Many(many) => many.values().for_each(take),
+        }
+    }
+}
+
 /// All routes.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
@@ -28,8 +66,18 @@ struct TableRoutes {
     all: Shapes,
     /// Those that every change concerns, as far as can be told.
     unindexed: Shapes,
-    /// By the name of a column, then by its value's text.
-    columns: HashMap<String, HashMap<String, Shapes>>,
+    /// By a column, then by its value's text, or by the text of an element of its array.
+    columns: HashMap<Column, Texts>,
+}
+
+type Texts = HashMap<Box<str>, Found>;
+
+/// A column that shapes are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Column {
+    name: String,
+    /// Whether by the elements of its arrays.
+    elements: bool,
 }
 
 impl Routes {
@@ -41,13 +89,16 @@ impl Routes {
             // A subquery may read the shape's own table, with another condition.
             let route = route.as_ref().filter(|_| !definition.is_inner(*member));
             routes.all.insert(id(shape), Arc::clone(shape));
-            let Some((column, values)) = route else {
+            let Some(route) = route else {
                 routes.unindexed.insert(id(shape), Arc::clone(shape));
                 continue;
             };
-            let column = routes.columns.entry(definition.table.columns[*column].name.clone()).or_default();
-            for value in values {
-                column.entry((*value).to_owned()).or_default().insert(id(shape), Arc::clone(shape));
+            let texts = routes.columns.entry(Column::of(route, definition)).or_default();
+            for text in &route.texts {
+                match texts.get_mut(*text) {
+                    Some(found) => found.add(shape),
+                    None => drop(texts.insert((*text).into(), Found::One(Arc::clone(shape)))),
+                }
             }
         }
     }
@@ -60,19 +111,16 @@ impl Routes {
             let route = route.as_ref().filter(|_| !definition.is_inner(*member));
             routes.all.remove(&id(shape));
             routes.unindexed.remove(&id(shape));
-            if let Some((column, values)) = route {
-                let name = &definition.table.columns[*column].name;
-                if let Some(column) = routes.columns.get_mut(name) {
-                    for value in values {
-                        if let Some(shapes) = column.get_mut(*value) {
-                            shapes.remove(&id(shape));
-                            if shapes.is_empty() {
-                                column.remove(*value);
-                            }
+            if let Some(route) = route {
+                let column = Column::of(route, definition);
+                if let Some(texts) = routes.columns.get_mut(&column) {
+                    for text in &route.texts {
+                        if texts.get_mut(*text).is_some_and(|found| found.remove(shape)) {
+                            texts.remove(*text);
                         }
                     }
-                    if column.is_empty() {
-                        routes.columns.remove(name);
+                    if texts.is_empty() {
+                        routes.columns.remove(&column);
                     }
                 }
             }
@@ -121,13 +169,28 @@ impl Routes {
     }
 }
 
+impl Column {
+    fn of(route: &Route<'_>, definition: &Definition) -> Self {
+        Self { name: definition.table.columns[route.column].name.clone(), elements: route.elements }
+    }
+}
+
 /// A column's index, and where the column stands in rows of the WAL; none if it is not there any more.
-type Index<'a> = (Option<usize>, &'a HashMap<String, Shapes>);
+struct Index<'a> {
+    place: Option<usize>,
+    elements: bool,
+    texts: &'a Texts,
+}
 
 impl TableRoutes {
     fn indexes<'a>(&'a self, table: &Table) -> Vec<Index<'a>> {
         let place = |name: &String| table.columns.iter().position(|column| column.name == *name);
-        self.columns.iter().map(|(name, values)| (place(name), values)).collect()
+        let index = |(column, texts): (&Column, &'a Texts)| Index {
+            place: place(&column.name),
+            elements: column.elements,
+            texts,
+        };
+        self.columns.iter().map(|(column, texts)| index((column, texts))).collect()
     }
 }
 
@@ -135,16 +198,27 @@ fn look_up<'a>(change: &RowChange<'_>, indexes: &[Index<'a>], take: &mut impl Fn
     if matches!(change.kind, RowKind::Truncate | RowKind::Untold) {
         return; // told to all already
     }
-    for (place, values) in indexes {
-        let Some(place) = place else {
+    for index in indexes {
+        let Some(place) = index.place else {
             // The shape's own reader finds out that its column is gone.
-            values.values().flat_map(HashMap::values).for_each(&mut *take);
+            index.texts.values().for_each(|found| found.each(take));
             continue;
         };
-        let (old, new) = (change.old.and_then(|row| text(&row, *place)), change.new.and_then(|row| text(&row, *place)));
+        let (old, new) = (change.old.and_then(|row| text(&row, place)), change.new.and_then(|row| text(&row, place)));
         for value in [old, new.filter(|new| old != Some(*new))].into_iter().flatten() {
-            if let Some(shapes) = values.get(value) {
-                shapes.values().for_each(&mut *take);
+            if !index.elements {
+                if let Some(found) = index.texts.get(value) {
+                    found.each(take);
+                }
+                continue;
+            }
+            match elements(value) {
+                Some(elements) => {
+                    let distinct: HashSet<&str> = elements.iter().map(AsRef::as_ref).collect();
+                    distinct.iter().filter_map(|text| index.texts.get(*text)).for_each(|found| found.each(take));
+                }
+                // Judged by whoever evaluates the condition.
+                None => index.texts.values().for_each(|found| found.each(take)),
             }
         }
     }

@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep_until};
 /// Proxies close what says nothing for half a minute or a minute; ElectricSQL's interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(21);
 
+/// A batch below this size goes out in one piece with what closes it.
+const JOINED_BYTES: usize = 16 << 10;
+
 /// One reader.
 #[derive(Debug)]
 pub struct Stream {
@@ -22,6 +25,8 @@ pub struct Stream {
     greeted: bool,
     ends_at: Instant,
     keep_alive_at: Instant,
+    /// What closes the batch that was given out.
+    closing: Option<Bytes>,
     _admitted: Admitted,
 }
 
@@ -37,6 +42,7 @@ impl Stream {
             greeted: false,
             ends_at: until.map_or(ends_at, |until| until.min(ends_at)),
             keep_alive_at: now + KEEP_ALIVE,
+            closing: None,
             _admitted: admitted,
         }
     }
@@ -44,6 +50,9 @@ impl Stream {
     /// The next blocks; waits until there are some. None at the end: the client comes back, and is told if it has to start
     /// anew.
     pub async fn next(&mut self) -> Option<Bytes> {
+        if let Some(closing) = self.closing.take() {
+            return Some(closing);
+        }
         loop {
             self.wakes.mark_unchanged();
             let shape = &self.standing.shape;
@@ -54,18 +63,22 @@ impl Stream {
             self.after = messages.next;
             let told = messages.last.is_some();
             if told || !messages.complete || !self.greeted {
-                let mut body = messages.body;
                 if messages.complete {
                     self.greeted = true;
                     // The client comes back with `<this>_0`, which has to mean "behind all of this": no commit starts there.
                     let place = up_to_date(Lsn(messages.next.lsn.0));
-                    body.extend_from_slice(format!("data: {place}\n\n").as_bytes());
-                }
-                if body.is_empty() {
-                    continue;
+                    self.closing = Some(format!("data: {place}\n\n").into());
                 }
                 self.keep_alive_at = Instant::now() + KEEP_ALIVE;
-                return Some(body.into());
+                match (messages.body, self.closing.take()) {
+                    (body, None) if body.is_empty() => continue,
+                    (body, Some(closing)) if body.len() < JOINED_BYTES => return Some([body, closing].concat().into()),
+                    // Not copied: others share it.
+                    (body, closing) => {
+                        self.closing = closing;
+                        return Some(body);
+                    }
+                }
             }
             tokio::select! {
                 biased;

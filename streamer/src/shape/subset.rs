@@ -6,24 +6,31 @@ use super::definition::Definition;
 use super::error::ShapeError;
 use super::filter::{parse_order_by, parse_subset};
 use super::initial::{begin, condition_error};
+use super::memory::Memory;
 use super::message::Framing;
 use super::reader::Renderer;
-use super::request::{Parameters, check_numbers};
+use super::request::{Parameters, check_numbers, is_known};
 use super::table::{TableSchema, quote};
 use crate::database::Database;
 use crate::seam;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use headwater_model::cursor::Lsn;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::IsolationLevel;
 
 /// A subset is a page; who wants more than this wants a shape.
 const MAX_BYTES: usize = 64 << 20;
+
+/// Memory is counted in steps of this.
+const CHARGED_BYTES: u64 = 256 << 10;
 
 /// How long Postgres may take for one.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -42,27 +49,29 @@ pub struct Subset {
 }
 
 impl Parameters {
-    /// What stands in a request's body: a subset, in `subset` or beside everything else; the rest joins the query's.
-    pub fn take_body(&mut self, object: serde_json::Map<String, Value>) {
-        for (name, value) in object {
-            match value {
-                Value::Object(inner) if name == "subset" => {
-                    for (name, value) in inner {
-                        self.set_json(&format!("subset__{name}"), value);
-                    }
+    /// What stands in a request's body, a JSON object: a subset, in `subset` or beside everything else; of the rest, what the
+    /// query may say too. Everything else is passed over unread.
+    pub fn take_body(&mut self, text: &str) -> Result<(), serde_json::Error> {
+        let Members(members) = serde_json::from_str(text)?;
+        for (name, value) in members {
+            if name == "subset" && value.get().starts_with('{') {
+                for (name, value) in serde_json::from_str::<Members<'_>>(value.get())?.0 {
+                    self.set_json(&format!("subset__{name}"), value)?;
                 }
-                value if NAMES.contains(&name.as_str()) => self.set_json(&format!("subset__{name}"), value),
-                value => self.set_json(&name, value),
+            } else if NAMES.contains(&name.as_ref()) {
+                self.set_json(&format!("subset__{name}"), value)?;
+            } else {
+                self.set_json(&name, value)?;
             }
         }
+        Ok(())
     }
 
-    fn set_json(&mut self, name: &str, value: Value) {
-        match value {
-            Value::Null => {}
-            Value::String(text) => self.set(name, text),
-            other => self.set(name, other.to_string()),
+    fn set_json(&mut self, name: &str, value: &RawValue) -> Result<(), serde_json::Error> {
+        if value.get() != "null" {
+            self.set(name, text_of(value)?);
         }
+        Ok(())
     }
 
     /// The subset that is asked for, if one is.
@@ -95,19 +104,53 @@ impl Parameters {
     }
 }
 
+/// Members of a JSON object that we know, as they are written.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Known)
+    }
+}
+
+struct Known;
+
+impl<'de> Visitor<'de> for Known {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            if name == "subset" || NAMES.contains(&name.as_ref()) || is_known(&name) {
+                members.push((name, map.next_value()?));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Members(members))
+    }
+}
+
+/// A text, or how anything else is written.
+fn text_of(value: &RawValue) -> Result<String, serde_json::Error> {
+    let written = value.get();
+    if written.starts_with('"') { serde_json::from_str(written) } else { Ok(written.to_owned()) }
+}
+
 /// A JSON object of numbers and texts.
 fn params(text: &str) -> Result<BTreeMap<u32, String>, ShapeError> {
     let wrong = |message: &str| ShapeError::invalid_subset("params", message);
-    let value: Value = serde_json::from_str(text).map_err(|_| wrong("params must be valid JSON"))?;
-    let Value::Object(object) = value else { return Err(wrong("params must be a JSON object")) };
+    let value: &RawValue = serde_json::from_str(text).map_err(|_| wrong("params must be valid JSON"))?;
+    let object: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(value.get()).map_err(|_| wrong("params must be a JSON object"))?;
     let mut params = BTreeMap::new();
     for (name, value) in object {
         let number = name.parse().map_err(|_| wrong("Parameters must be numbered starting from 1"))?;
-        let text = match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        params.insert(number, text);
+        params.insert(number, text_of(value).map_err(|_| wrong("params must be valid JSON"))?);
     }
     check_numbers(&params).map_err(|message| wrong(&message))?;
     Ok(params)
@@ -143,7 +186,15 @@ impl Subset {
     }
 
     /// Reads the rows: the body of the answer. `mark` tells them from those of other subsets.
-    pub(super) async fn read(&self, database: &Database, renderer: &Renderer, mark: u64) -> Result<Bytes, ShapeError> {
+    pub(super) async fn read(
+        &self,
+        database: &Database,
+        renderer: &Renderer,
+        mark: u64,
+        memory: &Arc<Memory>,
+    ) -> Result<Bytes, ShapeError> {
+        let full = || ShapeError::busy("Answers take as much memory as they may, please retry", 5);
+        let mut charge = memory.charge(0).ok_or_else(full)?;
         let definition = &renderer.definition;
         let condition = self.to_sql(definition)?;
         let mut reader = database.get().await?;
@@ -171,6 +222,9 @@ impl Subset {
         let mut writer = renderer.writer(Framing::Array);
         while let Some(line) = rows.try_next().await.map_err(client_error)? {
             lines.read(&line, |row| writer.marked_row(row, mark));
+            if writer.len() as u64 > charge.bytes() && !charge.grow(writer.len() as u64 + CHARGED_BYTES) {
+                return Err(full());
+            }
             if writer.len() > MAX_BYTES {
                 let message = format!("the subset has more than {MAX_BYTES} bytes: use limit and offset");
                 return Err(ShapeError::invalid_subset("limit", message));
@@ -187,6 +241,30 @@ impl Subset {
         let mut body = metadata.into_bytes();
         body.extend_from_slice(&writer.finish());
         body.extend_from_slice(b"]}");
-        Ok(body.into())
+        Ok(charge.hold(body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_says_what_is_known_and_nothing_else() {
+        let check = |body: &str, expected: &[(&str, &str)]| {
+            let mut parameters = Parameters::default();
+            parameters.take_body(body).expect("it is JSON");
+            for (name, value) in expected {
+                assert_eq!(parameters.get(name), Some(*value), "{name} of {body}");
+            }
+            assert_eq!(parameters.count(), expected.len(), "{parameters:?} of {body}");
+        };
+        check(r#"{"where": "a \u003c 1", "limit": 5}"#, &[("subset__where", "a < 1"), ("subset__limit", "5")]);
+        check(r#"{"subset": {"where": "a", "limit": null}, "table": "t"}"#, &[("subset__where", "a"), ("table", "t")]);
+        check(r#"{"params": {"1": "x"}, "params[1]": 7}"#, &[("subset__params", r#"{"1": "x"}"#), ("params[1]", "7")]);
+        check(r#"{"x": [1, 2], "secret": "s", "subset": {"y": 1}, "wheres": {"where": "a"}}"#, &[]);
+        assert!(
+            Parameters::default().take_body(r#"{"x": [1,}"#).is_err() && Parameters::default().take_body("[]").is_err()
+        );
     }
 }

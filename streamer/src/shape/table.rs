@@ -23,6 +23,9 @@ pub struct TableSchema {
     pub members: Vec<Member>,
     /// Columns that `headwater.enable` excluded: they do not exist for clients.
     pub excluded: Vec<String>,
+    /// Columns that our role may not read, or not whole: Postgres lets nobody see them through us, and the WAL has them all
+    /// the same.
+    pub unreadable: Vec<String>,
     /// The column that says whose a row is, if the table is an entity's with tenants.
     pub tenant_column: Option<String>,
     /// The database's own collation: that of text which is no column's.
@@ -318,7 +321,8 @@ const COLUMNS: &str = "with recursive bases as ( \
        coalesce(case when l.collprovider <> 'd' then coalesce(to_jsonb(l) ->> 'colllocale', to_jsonb(l) ->> 'colliculocale') end, \
          to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''), \
        (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_catalog.pg_enum e where e.enumtypid in (u.oid, v.oid)), \
-       u.oid, u.typname::text, v.oid, v.typname::text \
+       u.oid, u.typname::text, v.oid, v.typname::text, \
+       pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select') and not pg_catalog.row_security_active(a.attrelid) \
      from pg_catalog.pg_attribute a \
        join pg_catalog.pg_type t on t.oid = a.atttypid \
        join bases b on b.type = a.atttypid and b.next = 0 \
@@ -366,6 +370,12 @@ pub async fn load(
     };
     let statement = client.prepare_typed(COLUMNS, &[Type::OID, Type::TEXT]).await?;
     let columns = client.query(&statement, &[&oid, &publication]).await?;
+    let mut unreadable = Vec::new();
+    for row in &columns {
+        if !row.try_get::<_, bool>(18)? {
+            unreadable.push(row.try_get(0)?);
+        }
+    }
     let columns = columns.iter().map(column).collect::<Result<Vec<Column>, Error>>()?;
     let columns = columns.into_iter().filter(|column| !excluded.contains(&column.name)).collect();
     let database = client.query_one(DATABASE, &[]).await?;
@@ -382,6 +392,7 @@ pub async fn load(
         columns,
         members,
         excluded,
+        unreadable,
         tenant_column,
         default_collation: database.collation(),
         default_letters: database.letters(),

@@ -4,6 +4,7 @@ use super::error::ShapeError;
 use super::publish;
 use super::table::{self, Found, TableSchema};
 use crate::database::Database;
+use crate::identity::Reach;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -128,6 +129,18 @@ impl Tables {
 /// Whether the log has its changes, whole.
 fn is_ready(found: &Found) -> bool {
     found.servable && found.published && found.table.members.iter().all(|member| member.full_identity)
+}
+
+/// Which tables there are, and what is wrong with each, is not every tenant's affair: it stands in our log.
+pub(super) fn hidden(error: ShapeError, reach: &Reach, schema: &str, name: &str) -> ShapeError {
+    match (reach, error) {
+        (Reach::Tenant(_), ShapeError::Invalid(why)) => {
+            tracing::info!(%why, "a tenant asks for a table that is not served");
+            missing(schema, name)
+        }
+        (Reach::Tenant(_), ShapeError::Unreadable) => missing(schema, name),
+        (_, error) => error,
+    }
 }
 
 fn missing(schema: &str, name: &str) -> ShapeError {

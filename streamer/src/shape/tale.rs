@@ -126,7 +126,7 @@ fn place(after: Offset) -> Lsn {
 impl State {
     fn messages(&self, after: Offset, limit: usize, framing: Framing, head: Lsn) -> Messages {
         let mut messages = Messages { next: after, head, complete: self.upto >= head, ..Messages::default() };
-        let body = &mut messages.body;
+        let mut body = Vec::new();
         for kept in self.kept.iter().skip(self.kept.partition_point(|kept| kept.offset <= after)) {
             if body.len() >= limit {
                 messages.complete = false;
@@ -143,6 +143,7 @@ impl State {
             }
             messages.last = Some(kept.offset);
         }
+        messages.body = body.into();
         messages.next = messages.last.unwrap_or(after);
         if messages.complete {
             messages.next = messages.next.max(Offset::just_before(self.upto));

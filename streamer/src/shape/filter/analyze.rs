@@ -249,6 +249,13 @@ impl Analyzer<'_> {
         {
             return Ok(Expr::new(expr.ty, Kind::Const(None)));
         }
+        // Nothing is equal to null: as there, the first argument is all that is left (`eval_const_expressions`).
+        if let Kind::NullIf(left, right) = &expr.kind
+            && left.ty == expr.ty
+            && [left, right].iter().any(|argument| matches!(argument.constant(), Some(None)))
+        {
+            return Ok(Expr::clone(left));
+        }
         if !constant {
             if needs_name(&expr) {
                 return Err(self.error(at, "enum literals alone have no type in SQL: name an enum column beside them"));

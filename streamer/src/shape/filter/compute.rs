@@ -3,11 +3,12 @@
 use std::cmp::Ordering;
 
 use super::datetime::{self, DAY};
-use super::eval::Fail;
+use super::eval::{Fail, Row};
 use super::expr::Op;
 use super::interval::Interval;
 use super::like;
 use super::numeric::{Numeric, NumericError};
+use super::types::Type;
 use super::value::{Maybe, Value};
 
 const OVERFLOW: Fail = Fail("value out of range: overflow");
@@ -117,8 +118,40 @@ pub(super) fn fits(bytes: usize) -> Result<(), Fail> {
     if bytes > MAX_VALUE_BYTES { Err(Fail("a text becomes too long")) } else { Ok(()) }
 }
 
-/// With two sides.
-pub(super) fn binary(op: Op, left: &Value<'_>, right: &Value<'_>) -> Result<Maybe<'static>, Fail> {
+/// How large a value is, as far as work on it depends on that.
+pub(super) fn size(value: &Value<'_>) -> usize {
+    match value {
+        Value::Text(text) | Value::Bpchar(text) => text.len(),
+        Value::Numeric(number) => number.size(),
+        Value::Array(array) => array.elements.len() + array.elements.iter().flatten().map(size).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+/// The steps that it takes to read, or to write, a value of so many bytes: numbers are converted, in the square of their length.
+pub(super) fn reading(ty: &Type, bytes: usize) -> usize {
+    match ty {
+        Type::Numeric => bytes.saturating_mul(bytes) / 256,
+        Type::Array(_) => bytes,
+        _ => bytes / 16,
+    }
+}
+
+/// The steps that an operator takes.
+fn cost(op: Op, left: &Value<'_>, right: &Value<'_>) -> usize {
+    let (a, b) = (size(left), size(right));
+    match (left, right) {
+        (Value::Array(_), Value::Array(_)) if !op.compares() => a.saturating_mul(b),
+        (Value::Numeric(_), Value::Numeric(_)) => (a + b).saturating_add(a.saturating_mul(b) / 64),
+        // Where one begins otherwise than the other, the rest is not looked at.
+        _ if op.compares() => a.min(b) / 16,
+        _ => a.saturating_add(b) / 16,
+    }
+}
+
+/// With two sides. `row` pays for it.
+pub(super) fn binary(op: Op, left: &Value<'_>, right: &Value<'_>, row: &Row<'_>) -> Result<Maybe<'static>, Fail> {
+    row.spend(cost(op, left, right))?;
     if op.compares() {
         let order = left.order(right).ok_or(UNKNOWN)?;
         return Ok(Some(Value::Bool(compared(op, order))));
@@ -131,9 +164,9 @@ pub(super) fn binary(op: Op, left: &Value<'_>, right: &Value<'_>) -> Result<Mayb
         (Op::Like { negated, fold, letters }, a, Value::Text(pattern)) => {
             let (Value::Text(text) | Value::Bpchar(text)) = a else { return Err(UNKNOWN) };
             let matches = if fold {
-                like::like(&like::lower(text, letters), &like::lower(pattern, letters))?
+                like::like(&like::lower(text, letters), &like::lower(pattern, letters), row)?
             } else {
-                like::like(text, pattern)?
+                like::like(text, pattern, row)?
             };
             Value::Bool(matches != negated)
         }

@@ -169,7 +169,7 @@ impl Dnf {
 
     /// Which positions hold for a row, negation included. `atoms` says whether each subquery has the row's value.
     pub fn active(&self, row: &[Option<&str>], atoms: &[Option<bool>]) -> Vec<bool> {
-        let row = super::eval::Row { cells: row, atoms };
+        let row = super::eval::Row::new(row, atoms);
         let holds = |position: &Position| {
             super::eval::truth(&position.condition, &row).unwrap_or(None) == Some(!position.negated)
         };

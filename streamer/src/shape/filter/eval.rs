@@ -7,23 +7,46 @@ use super::expr::{Expr, Kind, Op};
 use super::text;
 use super::types::Type;
 use super::value::{Maybe, Value};
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 /// Postgres would raise an error for this row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fail(pub(super) &'static str);
 
+/// What one row may take, in steps of some nanoseconds: a look at a part of the expression, at a few bytes of a text. A client
+/// writes the condition and perhaps the rows, and all share the threads; beyond it the row counts as one that fails.
+const MAX_STEPS: u64 = 20_000_000;
+
 /// A row as the WAL has it, and what the subqueries say of it.
 pub(super) struct Row<'a> {
-    pub(super) cells: &'a [Option<&'a str>],
+    cells: &'a [Option<&'a str>],
     /// Whether each subquery has the row's value.
-    pub(super) atoms: &'a [Option<bool>],
+    atoms: &'a [Option<bool>],
+    /// What the evaluation has taken.
+    steps: Cell<u64>,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    pub(super) fn new(cells: &'a [Option<&'a str>], atoms: &'a [Option<bool>]) -> Self {
+        Self { cells, atoms, steps: Cell::new(0) }
+    }
+
     /// For constants.
     pub(super) fn empty() -> Self {
-        Self { cells: &[], atoms: &[] }
+        Self::new(&[], &[])
+    }
+
+    /// What the evaluation has taken so far.
+    pub(super) fn spent(&self) -> u64 {
+        self.steps.get()
+    }
+
+    /// Takes more steps, if there are.
+    pub(super) fn spend(&self, steps: usize) -> Result<(), Fail> {
+        let sum = self.steps.get().saturating_add(steps as u64);
+        self.steps.set(sum);
+        if sum > MAX_STEPS { Err(Fail("the condition takes too long for this row")) } else { Ok(()) }
     }
 }
 
@@ -31,15 +54,22 @@ const UNREADABLE: Fail = Fail("a value of the row has a form that is not known")
 
 /// The value of an expression.
 pub(super) fn value<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Maybe<'a>, Fail> {
+    row.spend(1)?;
     match &expr.kind {
         Kind::Const(value) => Ok(value.clone()),
         Kind::Column(index) => match row.cells.get(*index).copied().flatten() {
             None => Ok(None),
-            Some(text) => text::read(&expr.ty, text.into()).map(Some).ok_or(UNREADABLE),
+            Some(text) => {
+                row.spend(compute::reading(&expr.ty, text.len()))?;
+                text::read(&expr.ty, text.into()).map(Some).ok_or(UNREADABLE)
+            }
         },
         Kind::Call { op, arguments, .. } => call(*op, arguments, row),
         Kind::Cast { of, modifier } => match value(of, row)? {
-            Some(value) => cast::cast(value, &of.ty, &expr.ty, modifier),
+            Some(value) => {
+                row.spend(compute::reading(&expr.ty, compute::size(&value)))?;
+                cast::cast(value, &of.ty, &expr.ty, modifier)
+            }
             None => Ok(None),
         },
         Kind::And(_)
@@ -49,6 +79,7 @@ pub(super) fn value<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Maybe<'a>, Fail
         | Kind::Is(..)
         | Kind::Same(..)
         | Kind::Atom(_)
+        | Kind::Among(..)
         | Kind::Quantified { .. } => Ok(truth(expr, row)?.map(Value::Bool)),
         Kind::Coalesce(all) => {
             for one in all {
@@ -85,7 +116,10 @@ pub(super) fn value<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Maybe<'a>, Fail
                     None => {}
                     // What the output function says, not the cast.
                     Some(Value::Bool(value)) => joined.push(if value { 't' } else { 'f' }),
-                    Some(value) => joined.push_str(&text::show(&one.ty, &value)),
+                    Some(value) => {
+                        row.spend(compute::reading(&one.ty, compute::size(&value)))?;
+                        joined.push_str(&text::show(&one.ty, &value));
+                    }
                 }
             }
             Ok(Some(Value::text(joined)))
@@ -112,6 +146,10 @@ pub(super) fn truth<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Option<bool>, F
             _ => false,
         }),
         Kind::Atom(index) => row.atoms.get(*index).copied().flatten(),
+        Kind::Among(of, set) => match value(of, row)? {
+            Some(value) => set.has(&value)?,
+            None => None,
+        },
         Kind::Quantified { op, all, left, right, .. } => quantified(*op, *all, left, right, row)?,
         _ => match value(expr, row)? {
             Some(Value::Bool(value)) => Some(value),
@@ -139,7 +177,7 @@ fn decided<'a>(all: &'a [Expr], row: &Row<'a>, deciding: bool) -> Result<Option<
     }
 }
 
-const INCOMPARABLE: Fail = Fail("values cannot be compared");
+pub(super) const INCOMPARABLE: Fail = Fail("values cannot be compared");
 
 fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Fail> {
     Ok(a.order(b).ok_or(INCOMPARABLE)? == Ordering::Equal)
@@ -148,15 +186,21 @@ fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Fail> {
 fn call<'a>(op: Op, arguments: &'a [Expr], row: &Row<'a>) -> Result<Maybe<'a>, Fail> {
     match arguments {
         [one] => match value(one, row)? {
-            Some(one) => compute::unary(op, one),
+            Some(one) => {
+                row.spend(compute::size(&one))?;
+                compute::unary(op, one)
+            }
             None => Ok(None),
         },
         [left, right] => {
             let (left, right) = (value(left, row)?, value(right, row)?);
             match op {
-                Op::ArrayJoin | Op::ArrayAppend | Op::ArrayPrepend => compute::array(op, left, right),
+                Op::ArrayJoin | Op::ArrayAppend | Op::ArrayPrepend => {
+                    row.spend([&left, &right].into_iter().flatten().map(compute::size).sum())?;
+                    compute::array(op, left, right)
+                }
                 _ => match (left, right) {
-                    (Some(left), Some(right)) => compute::binary(op, &left, &right),
+                    (Some(left), Some(right)) => compute::binary(op, &left, &right, row),
                     _ => Ok(None),
                 },
             }
@@ -191,9 +235,10 @@ fn quantified<'a>(op: Op, all: bool, left: &'a Expr, right: &'a Expr, row: &Row<
             continue;
         };
         let holds = if op.compares() {
+            row.spend(1 + compute::size(&left).min(compute::size(element)) / 8)?;
             compute::compared(op, left.order(element).ok_or(INCOMPARABLE)?)
         } else {
-            compute::binary(op, &left, element)? == Some(Value::Bool(true))
+            compute::binary(op, &left, element, row)? == Some(Value::Bool(true))
         };
         if holds != all {
             return Ok(Some(!all));

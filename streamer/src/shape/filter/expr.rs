@@ -1,5 +1,6 @@
 //! An expression whose every part has a type: what the evaluator computes and what the SQL says.
 
+use super::among::Set;
 use super::types::Type;
 use super::value::{Maybe, Value};
 use crate::shape::table::Letters;
@@ -63,6 +64,8 @@ pub(super) enum Kind {
     Collate(Box<Expr>),
     /// IN with a subquery, by its place among the filter's.
     Atom(usize),
+    /// IN with constants; only for evaluation ([`super::among`]).
+    Among(Box<Expr>, Set),
 }
 
 /// How SQL writes a call.
@@ -186,7 +189,14 @@ impl Expr {
             | Kind::Extreme { of: all, .. }
             | Kind::Array(all)
             | Kind::Concat(all) => all.iter().collect(),
-            Kind::Cast { of, .. } | Kind::Not(of) | Kind::IsNull(of) | Kind::Is(_, of) | Kind::Collate(of) => vec![of],
+            Kind::Cast { of, .. }
+            | Kind::Not(of)
+            | Kind::IsNull(of)
+            | Kind::Is(_, of)
+            | Kind::Collate(of)
+            | Kind::Among(of, _) => {
+                vec![of]
+            }
             Kind::Same(left, right) | Kind::NullIf(left, right) | Kind::Quantified { left, right, .. } => {
                 vec![left, right]
             }

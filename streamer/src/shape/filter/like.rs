@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::eval::Fail;
+use super::eval::{Fail, Row};
 use crate::shape::table::Letters;
 
 /// What a comparison of the rest came to.
@@ -15,8 +15,8 @@ enum Match {
 }
 
 /// `%` is any text, `_` any character, a backslash takes the next character as it is.
-pub(super) fn like(text: &str, pattern: &str) -> Result<bool, Fail> {
-    Ok(rest(text.as_bytes(), pattern.as_bytes())? == Match::Yes)
+pub(super) fn like(text: &str, pattern: &str, row: &Row<'_>) -> Result<bool, Fail> {
+    Ok(rest(text.as_bytes(), pattern.as_bytes(), row)? == Match::Yes)
 }
 
 /// The length of the character at the front.
@@ -26,9 +26,10 @@ fn character(text: &[u8]) -> usize {
 
 const ENDS_IN_ESCAPE: Fail = Fail("LIKE pattern must not end with escape character");
 
-/// Recursion only at `%`, and `Never` stops all levels: the cost is bounded by text × pattern.
-fn rest(mut text: &[u8], mut pattern: &[u8]) -> Result<Match, Fail> {
+/// Recursion only at `%`, and `Never` stops all levels: the cost is bounded by text × pattern, and by what the row may take.
+fn rest(mut text: &[u8], mut pattern: &[u8], row: &Row<'_>) -> Result<Match, Fail> {
     while let ([_, ..], [first, behind @ ..]) = (text, pattern) {
+        row.spend(1)?;
         match first {
             b'\\' => {
                 let Some(wanted) = behind.first() else { return Err(ENDS_IN_ESCAPE) };
@@ -58,8 +59,9 @@ fn rest(mut text: &[u8], mut pattern: &[u8]) -> Result<Match, Fail> {
                     [b'\\', wanted, ..] | [wanted, ..] => *wanted,
                 };
                 while !text.is_empty() {
+                    row.spend(1)?;
                     if text[0] == wanted {
-                        let matched = rest(text, pattern)?;
+                        let matched = rest(text, pattern, row)?;
                         if matched != Match::No {
                             return Ok(matched);
                         }

@@ -7,6 +7,7 @@
 //!
 //! `lexer → parser → syntax → analyze (types, operators, calls, collate, subquery) → expr → eval | render | conditions | dnf`
 
+mod among;
 mod analyze;
 mod array;
 mod calls;
@@ -41,6 +42,7 @@ pub use error::WhereError;
 pub use order_by::{OrderBy, parse_order_by};
 pub use subquery::{Catalog, Members, Subquery};
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::analyze::Analyzer;
@@ -100,6 +102,13 @@ pub fn parse_with(
 /// Reads the `where` of a subset, which Postgres alone evaluates: text may be ordered under any collation.
 pub fn parse_subset(text: &str, params: &BTreeMap<u32, String>, table: &TableSchema) -> Result<Filter, WhereError> {
     filter(text, params, table, Purpose::Subset, None)
+}
+
+/// The texts of an array's elements that are not null, as the WAL has the array; none if it cannot be read.
+pub fn elements(array: &str) -> Option<Vec<Cow<'_, str>>> {
+    let read = array::Array::read(array, &|text| Some(value::Value::Text(text)))?;
+    let text = |value| if let value::Value::Text(text) = value { Some(text) } else { None };
+    Some(read.elements.into_iter().flatten().filter_map(text).collect())
 }
 
 /// Schema and name of each table that subqueries read.
@@ -165,6 +174,8 @@ impl Filter {
         let dnf = if subqueries.is_empty() { None } else { Some(Dnf::of(&expr, table, &subqueries)?) };
         let sql = render::sql(&expr, table, &subqueries);
         let conditions = conditions::of(&expr, table);
+        // With subqueries it is rendered again, with what they have.
+        let expr = if subqueries.is_empty() { among::with_sets(&expr) } else { expr };
         Ok(Self { expr, sql, conditions, subqueries, dnf })
     }
 
@@ -172,7 +183,15 @@ impl Filter {
     /// `row` has a text, or none for NULL, for each column of the table's schema, as pgoutput gives it under the
     /// settings of the replication connection. Subqueries are null: see [`Filter::matches_with`].
     pub fn matches(&self, row: &[Option<&str>]) -> Option<bool> {
-        eval::truth(&self.expr, &eval::Row { cells: row, atoms: &[] }).unwrap_or(None)
+        self.matches_for(row, &mut 0)
+    }
+
+    /// The same; adds the steps that it took.
+    pub fn matches_for(&self, row: &[Option<&str>], steps: &mut u64) -> Option<bool> {
+        let row = eval::Row::new(row, &[]);
+        let truth = eval::truth(&self.expr, &row).unwrap_or(None);
+        *steps += row.spent();
+        truth
     }
 
     /// The same where subqueries have these members.
@@ -182,7 +201,7 @@ impl Filter {
 
     /// The same, by the answers of [`Filter::atoms`].
     pub fn matches_atoms(&self, row: &[Option<&str>], atoms: &[Option<bool>]) -> Option<bool> {
-        eval::truth(&self.expr, &eval::Row { cells: row, atoms }).unwrap_or(None)
+        eval::truth(&self.expr, &eval::Row::new(row, atoms)).unwrap_or(None)
     }
 
     /// Whether each subquery has the row's value.

@@ -170,6 +170,16 @@ impl Numeric {
         }
     }
 
+    /// How many bytes its digits take, roughly.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Finite { digits, scale } => {
+                usize::try_from(digits.bits() / 8 + u64::from(*scale) / 2 + 1).unwrap_or(usize::MAX)
+            }
+            _ => 1,
+        }
+    }
+
     pub(super) fn negated(&self) -> Self {
         match self {
             Self::Finite { digits, scale } => Self::Finite { digits: -digits, scale: *scale },

@@ -94,6 +94,8 @@ impl Writer<'_> {
                     None => self.push(&name),
                 }
             }
+            // The SQL is made of the expression before it gets its sets.
+            Kind::Among(of, _) => self.expr(of),
             Kind::Atom(index) => {
                 if let Some(atom) = self.atoms.get(*index) {
                     self.push(atom);

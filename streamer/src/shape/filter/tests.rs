@@ -63,6 +63,7 @@ pub(super) fn table() -> TableSchema {
         columns,
         members: vec![],
         excluded: vec![],
+        unreadable: vec![],
         tenant_column: None,
         default_collation: Collation::Bytes,
         default_letters: Letters::Simple,
@@ -181,6 +182,8 @@ fn times() {
 fn infinity_has_no_time_of_day_and_null_hides_errors() {
     check("ts::time IS NULL", &[("ts", "infinity")], Some(true));
     check("(1 / id < NULL) IS NULL", &[("id", "0")], Some(true));
+    check("nullif(NULL, 1 / id) IS NULL", &[("id", "0")], Some(true));
+    check("nullif(nullif(NULL, id), 1 / id) IS NULL", &[("id", "0")], Some(true));
 }
 
 /// Found by the differential test: a `name` is compared under C, whatever stands beside it.
@@ -595,6 +598,64 @@ fn of_atoms() -> impl Strategy<Value = String> {
             inner.prop_map(|one| format!("NOT {one}")),
         ]
     })
+}
+
+#[test]
+fn a_row_takes_so_many_steps_and_no_more() {
+    let check = |text: &str, value: &str, expected: Option<bool>| {
+        let filter = parse(text, &no_params(), &table()).unwrap();
+        let mut row = vec![None; table().columns.len()];
+        row[2] = Some(value);
+        let mut steps = 0;
+        assert_eq!(filter.matches_for(&row, &mut steps), expected, "{steps} steps");
+        assert!(steps > 0);
+    };
+    let long = "a".repeat(200_000);
+    // Each place of the text is a beginning of the pattern's, whose end is never there.
+    let slow = format!("t LIKE '%{}b'", "a".repeat(10_000));
+    check(&slow, &long, None);
+    check(&slow, &long[..100], Some(false));
+    check("t LIKE '%aab%'", &long, Some(false));
+    check("t LIKE '%aaa%'", &long, Some(true));
+    let product = vec!["t::numeric"; 60].join(" * ");
+    check(&format!("{product} > 0"), &"1".repeat(2_000), None);
+    check(&format!("{product} > 0"), "11", Some(true));
+}
+
+#[test]
+fn a_domain_of_an_enum_has_no_operators() {
+    let mut table = table();
+    let at = table.column("m").unwrap();
+    (table.columns[at].type_oid, table.columns[at].type_name) = (90002, "feeling".to_owned());
+    assert!(parse("m = 'ok'", &no_params(), &table).is_err());
+    assert_eq!(parse("m IS NULL", &no_params(), &table).unwrap().to_sql(), "(\"m\" IS NOT DISTINCT FROM NULL)");
+}
+
+#[test]
+fn lists_are_sets() {
+    // As comparisons one by one, of any length.
+    for (list, value, expected) in [
+        ("'a', 'b', 'c', 'd', 'e'", Some("e"), Some(true)),
+        ("'a', 'b', 'c', 'd', 'e'", Some("f"), Some(false)),
+        ("'a', 'b', 'c', 'd', NULL", Some("d"), Some(true)),
+        ("'a', 'b', 'c', 'd', NULL", Some("f"), None),
+        ("'a', 'b', 'c', 'd', 'e'", None, None),
+    ] {
+        let array = format!("ARRAY[{list}]");
+        for text in [format!("t IN ({list})"), format!("t = ANY ({array})"), format!("NOT t NOT IN ({list})")] {
+            check(&text, value.map(|value| ("t", value)).as_slice(), expected);
+        }
+    }
+    let long: Vec<String> = (0..20_000).step_by(2).map(|n| n.to_string()).collect();
+    let filter = parse(&format!("id IN ({})", long.join(", ")), &no_params(), &table()).unwrap();
+    let at = table().column("id").unwrap();
+    for (value, expected) in [("19998", true), ("19999", false)] {
+        let mut row = vec![None; table().columns.len()];
+        row[at] = Some(value);
+        let mut steps = 0;
+        assert_eq!(filter.matches_for(&row, &mut steps), Some(expected));
+        assert!(steps < 20, "{steps} steps for one look");
+    }
 }
 
 #[test]

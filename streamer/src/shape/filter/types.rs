@@ -71,7 +71,10 @@ impl Type {
             }
             None => match Self::by_oid(column.base.oid) {
                 Some(known) => known,
-                None if !column.enum_labels.is_empty() => Self::Enum(labelled(&column.base)),
+                // Polymorphic operators do not look through domains: Postgres has no `=` for one of an enum.
+                None if !column.enum_labels.is_empty() && column.type_oid == column.base.oid => {
+                    Self::Enum(labelled(&column.base))
+                }
                 None => Self::Other(column.type_name.as_str().into()),
             },
         }

@@ -135,7 +135,7 @@ impl Inner {
             // Whoever is further on than `to` stays served.
             let to = known.map_or(to, |(_, upto)| upto.max(to));
             self.selection.reach(source, epoch, from, to).await?;
-            let mut loading = Loading { selected: &self.selected, values: Values::new(from) };
+            let mut loading = Loading { selected: &self.selected, values: Values::new(from), most: VALUES_BYTES };
             self.selection.rows(source, epoch, from, &mut loading).await?;
             let values = RwLock::new(Some(loading.values));
             self.advance(source, epoch, &values, to).await?;
@@ -232,12 +232,14 @@ fn value_of(selected: &[usize], side: &Side<'_>) -> Value {
 struct Loading<'a> {
     selected: &'a [usize],
     values: Values,
+    /// Bytes.
+    most: usize,
 }
 
 impl Told for Loading<'_> {
     fn told(&mut self, side: &Side<'_>) -> Result<(), ShapeError> {
         self.values.begin_with(&value_of(self.selected, side));
-        if self.values.bytes() > VALUES_BYTES {
+        if self.values.bytes() > self.most {
             return Err(ShapeError::busy("Subqueries take as much memory as they may, please retry", 10));
         }
         Ok(())
@@ -245,5 +247,20 @@ impl Told for Loading<'_> {
 
     async fn settle(&mut self) -> Result<(), ShapeError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_beyond_their_memory_are_not_loaded() {
+        let mut loading = Loading { selected: &[0], values: Values::new(Lsn(1)), most: 100_000 };
+        let mut told =
+            |value: &str| loading.told(&Side { row: &[Some(value)], atoms: Vec::new(), is_in: true }).is_ok();
+        assert!((0..1000).all(|_| told("the same value takes its room once")));
+        let taken = (0..100_000).take_while(|n| told(&n.to_string())).count();
+        assert!((300..10_000).contains(&taken), "{taken} values in 100 kB");
     }
 }

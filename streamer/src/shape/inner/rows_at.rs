@@ -6,6 +6,7 @@
 //! kinds never touch the same row: who changes a row after another has waited until that one was visible.) The WAL has
 //! whole old rows, so both are exact. Hence every replica finds the same rows at the same place.
 
+use crate::identity::Reach;
 use crate::log::{Log, RowKind, RowsRead, Snapshot, Transaction};
 use crate::seam::{self, UNSEEN_PAUSE};
 use crate::shape::copy::Lines;
@@ -78,7 +79,8 @@ pub(in crate::shape) async fn rows_at(
     takes: impl Fn(&Row<'_>) -> bool + Send,
     sink: &mut impl Sink,
 ) -> Result<Seen, ShapeError> {
-    let _permit = source.permits.acquire().await?;
+    let reach = whose.map_or(Reach::Everything, |rows| Reach::Tenant(rows.tenant().map(Into::into)));
+    let _turn = source.turns.turn(&reach).await;
     let mut reader = source.database.get().await?;
     let table = &relation.table;
     for _ in 0..ATTEMPTS {

@@ -416,3 +416,16 @@ impl<T: Told> Sink for Judge<'_, T> {
         self.sink.settle()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_move_are_bounded() {
+        let mut moving = Moving::default();
+        let mut keep = |n: usize| moving.keep(vec![Some(n.to_string())], vec![Some("x".repeat(1 << 20))]);
+        let kept = (0..100).take_while(|n| keep(*n).is_ok()).count();
+        assert_eq!(kept, 63, "64 MiB with what holds them");
+    }
+}
