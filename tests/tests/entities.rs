@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use headwater_tests::deadline::PATIENCE;
+use headwater_tests::deadline::{PATIENCE, eventually};
 use headwater_tests::event::{position, text};
 use headwater_tests::http::{self, with_query};
 use headwater_tests::postgres::Postgres;
@@ -132,7 +132,10 @@ async fn devices_that_do_not_read_their_snapshots_stop_nobody_elses() {
     let quick = http::get_as(&token::of(Some("quick"), "bob"), &streamer.url(path), &[]).await;
     assert_eq!((200, 2), (quick.status, quick.body.lines().count()), "{quick:?}");
     let transactions = "select count(*) from pg_stat_activity where state like 'idle in transaction%' and query like '%headwater_states%'";
-    assert_eq!(0, postgres.count(transactions).await, "nobody's snapshot stays open for them");
+    eventually("their snapshots to be read, and closed", || async {
+        (postgres.count(transactions).await == 0).then_some(())
+    })
+    .await;
     // And what waited for them comes, whole and in order.
     let mut answer = held.pop().unwrap();
     let mut lines = 0;
