@@ -22,8 +22,9 @@ pub(super) const SPOOL_BYTES: u64 = 4 << 30;
 /// Who reads slower than this has a connection that nobody uses any more, or does it on purpose.
 const LEAST_BYTES_PER_SECOND: u64 = 16 * 1024;
 
-/// How long a chunk waits for a reader while there is no room on the disk, for it keeps others waiting meanwhile.
-const NO_ROOM_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a chunk waits for a reader while there is no room on the disk, or no disk, for it keeps others waiting meanwhile: at the least pace,
+/// a chunk of some hundred kilobytes.
+const NO_ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The disk that all spools share.
 #[derive(Debug)]
@@ -97,10 +98,17 @@ impl<T> Spool<T> {
     async fn keep_or_wait(&mut self, chunk: Bytes) -> Result<bool, Error> {
         if self.room.take(chunk.len() as u64) {
             let (at, length) = (self.written, chunk.len());
-            self.written += length as u64;
-            self.write(chunk, at).await?;
-            self.waiting.push_back(length);
-            return Ok(true);
+            match self.write(chunk.clone(), at).await {
+                Ok(()) => {
+                    self.written += length as u64;
+                    self.waiting.push_back(length);
+                    return Ok(true);
+                }
+                Err(error) => {
+                    self.room.used.fetch_sub(length as u64, Ordering::Relaxed);
+                    tracing::warn!(%error, "slow readers hold up others: there is no disk for what waits for them");
+                }
+            }
         }
         let sender = self.sender.clone();
         loop {
