@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use headwater_tests::deadline::{eventually, while_it_moves};
+use headwater_tests::deadline::{PATIENCE, eventually, while_it_moves};
 use headwater_tests::follower::Follower;
 use headwater_tests::http::with_query;
 use headwater_tests::postgres::{Postgres, StopMode};
@@ -157,8 +157,16 @@ async fn a_transaction_much_larger_than_the_ring_passes_in_bounded_memory() {
     let (inserted, ()) = tokio::join!(writer.execute(&insert, &[]), async {
         // What came before may come again from the table: it is recognised by its id.
         let mut ids = HashSet::new();
+        let mut beats = 0;
         while ids.len() < rows {
-            let data = connection.next_event().await.data.unwrap();
+            // Ten million rows are written, and decoded, for minutes before the first one comes; heartbeats come meanwhile.
+            let block = tokio::time::timeout(PATIENCE, connection.next()).await.expect("a heartbeat").unwrap();
+            let Some(data) = block.data else {
+                beats += 1;
+                assert!(beats <= 12 + rows / 100_000, "nothing but heartbeats");
+                continue;
+            };
+            beats = 0;
             if !data.contains("\"entity_id\":\"0\"") {
                 assert!(
                     ids.insert(data[..r#"{"id":"00000000-0000-0000-0000-000000000000"#.len()].to_owned()),
