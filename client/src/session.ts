@@ -253,7 +253,8 @@ export class Session {
         seen = this.written;
       }
       try {
-        const entities = this.ended ? 0 : await store.states.write(stop.signal);
+        // What room is left is for events.
+        const entities = this.ended || parts.board.storage === 'full' ? 0 : await store.states.write(stop.signal);
         if (entities > 0) parts.log.add('folded', { entities });
       } catch (thrown) {
         // Opening the next time takes longer; nothing else depends on it.

@@ -3,11 +3,12 @@
  * before it is stored; what other tabs and the server change is read from the store.
  */
 
-import { applyStored, baseState, foldsAlike, forPeople, type EntityDefinition } from './entity.js';
+import { forPeople, type EntityDefinition } from './entity.js';
 import { asError, HeadwaterError } from './error.js';
-import type { Baseline, EntityRef, LocalEvent } from './event.js';
-import { compareEvents, type State } from './fold.js';
-import { refKey, refOf, type Folded, type StoredEntity } from './store/database.js';
+import type { EntityRef, LocalEvent } from './event.js';
+import type { State } from './fold.js';
+import { HeldEntity } from './held.js';
+import { refKey, refOf, type StoredEntity } from './store/database.js';
 import type { Delta } from './store/eventStore.js';
 
 /** An entity as hooks show it. The object stays the same until something changes. */
@@ -44,17 +45,10 @@ export const LOADING: EntityView = Object.freeze({ data: null, isLoading: true, 
 const ABSENT: EntityView = Object.freeze({ data: null, isLoading: false, error: null });
 export const LIST_LOADING: ListView = Object.freeze({ data: Object.freeze([]), isLoading: true, error: null });
 
-/** An entity in memory. */
+/** An entity in memory, and what is shown of it. */
 interface Held {
+  readonly entity: HeldEntity;
   readonly ref: EntityRef;
-  baseline: Baseline | null;
-  /** What the events make that were not read; those in `events` came since. They are read when something comes that sorts among them. */
-  folded: Folded | null;
-  events: LocalEvent[];
-  /** Whether the events are in the order of the fold. */
-  sorted: boolean;
-  /** Undefined: to be folded when somebody asks. */
-  state: State | null | undefined;
   loaded: boolean;
   loading: Promise<void> | undefined;
   error: Error | null;
@@ -135,10 +129,10 @@ export class Views {
   async events(ref: EntityRef): Promise<readonly LocalEvent[]> {
     await this.state(ref);
     const held = this.hold(ref);
-    if (held.folded !== null) await this.read([held]);
+    if (held.entity.isFolded) await this.read([held]);
     if (held.error !== null) throw held.error;
     const definition = this.definition(ref[0]);
-    return this.ordered(held).map((event) => forPeople(event, definition));
+    return held.entity.ordered().map((event) => forPeople(event, definition));
   }
 
   /** Calls `listener` when the entity changes. */
@@ -160,7 +154,8 @@ export class Views {
   add(event: LocalEvent): void {
     this.unstored.set(event.id, event);
     const held = this.hold(refOf(event));
-    this.insert(held, event);
+    held.entity.insert(event);
+    if (held.entity.isAmongUnread(event)) void this.read([held]);
     this.changed(held);
   }
 
@@ -174,7 +169,7 @@ export class Views {
   takeBack(event: LocalEvent): void {
     this.unstored.delete(event.id);
     const held = this.hold(refOf(event));
-    this.takeOut(held, event.id);
+    held.entity.takeOut(event);
     this.changed(held);
   }
 
@@ -198,20 +193,21 @@ export class Views {
       const held = concerned(event);
       if (held === undefined) continue;
       // An own one may be among those that were not read, and then it is no new one.
-      if (held.folded !== null && (event.client_seq > 0 || compareEvents(event, held.folded.last) <= 0)) unread.add(held);
-      else if (this.replace(held, event)) told.set(refKey(held.ref), held);
+      if (held.entity.isFolded && (event.client_seq > 0 || held.entity.isAmongUnread(event))) unread.add(held);
+      else if (held.entity.replace(event)) told.set(refKey(held.ref), held);
     }
     for (const event of alike) {
       const held = concerned(event);
       if (held === undefined) continue;
-      const isRead = held.folded === null || indexOf(held.events, event.id) !== -1;
-      if (isRead && this.replace(held, event)) told.set(refKey(held.ref), held);
+      const isOther = held.entity.restand(event);
+      if (isOther === undefined) unread.add(held);
+      else if (isOther) told.set(refKey(held.ref), held);
     }
     for (const event of gone) {
       const held = concerned(event);
       if (held === undefined) continue;
-      if (held.folded !== null) unread.add(held);
-      else if (this.takeOut(held, event.id)) told.set(refKey(held.ref), held);
+      if (held.entity.isFolded) unread.add(held);
+      else if (held.entity.takeOut(event)) told.set(refKey(held.ref), held);
     }
     for (const held of told.values()) this.changed(held);
     void this.readAll([...unread]);
@@ -237,7 +233,7 @@ export class Views {
     let held = this.entities.get(key);
     if (held === undefined) {
       const loaded = this.types.get(ref[0])?.loaded ?? false;
-      held = { ref, baseline: null, folded: null, events: [], sorted: true, state: null, loaded, loading: undefined, error: null, view: undefined, changes: 0 };
+      held = { entity: new HeldEntity(ref, () => this.definition(ref[0])), ref, loaded, loading: undefined, error: null, view: undefined, changes: 0 };
       this.entities.set(key, held);
       let siblings = this.byType.get(ref[0]);
       if (siblings === undefined) {
@@ -287,7 +283,7 @@ export class Views {
           raced.push(held);
           return;
         }
-        if (entity !== undefined) this.take(held, entity);
+        if (entity !== undefined) held.entity.take(entity, this.unstored);
         held.error = failure;
         held.loaded = true;
         this.changed(held);
@@ -318,7 +314,7 @@ export class Views {
         const { changes, loaded } = before.get(id) ?? { changes: 0, loaded: false };
         // Whether a folded state has what is being written, it does not say.
         if (held.changes !== changes || (entity.folded !== undefined && writing.has(refKey(held.ref)))) raced.push(held);
-        else if (entity.folded === undefined || !loaded || held.error !== null) this.take(held, entity);
+        else if (entity.folded === undefined || !loaded || held.error !== null) held.entity.take(entity, this.unstored);
         held.error = null;
         held.loaded = true;
         held.view = undefined;
@@ -337,75 +333,6 @@ export class Views {
     this.emit(typeKey(type));
   }
 
-  private take(held: Held, { baseline, events, folded }: StoredEntity): void {
-    held.baseline = baseline;
-    held.folded = folded ?? null;
-    held.events = [...events];
-    if (this.unstored.size > 0) {
-      const stored = new Set(events.map((event) => event.id));
-      for (const event of this.unstored.values()) {
-        if (event.entity_id === held.ref[1] && event.entity_type === held.ref[0] && !stored.has(event.id)) held.events.push(event);
-      }
-    }
-    held.sorted = false;
-    held.state = undefined;
-  }
-
-  /**
-   * A new event. The newest is folded in; an older one has the entity folded anew when somebody asks. One that sorts among those that were
-   * not read stands behind them until they are.
-   */
-  private insert(held: Held, event: LocalEvent): void {
-    const last = held.sorted ? (held.events.at(-1) ?? held.folded?.last) : undefined;
-    const isNewest = held.sorted && (last === undefined || compareEvents(event, last) > 0);
-    held.events.push(event);
-    if (isNewest && held.state !== undefined) {
-      held.state = applyStored(held.state, event, this.definition(held.ref[0]), held.baseline);
-    } else {
-      held.sorted = isNewest;
-      held.state = undefined;
-    }
-    if (held.folded !== null && compareEvents(event, held.folded.last) <= 0) void this.read([held]);
-  }
-
-  /** An event as it is now, in place of what was held under its id. Whether the state may be another. */
-  private replace(held: Held, event: LocalEvent): boolean {
-    const at = indexOf(held.events, event.id);
-    const before = held.events[at];
-    if (before === undefined) {
-      this.insert(held, event);
-      return true;
-    }
-    held.events[at] = event;
-    if (foldsAlike(before, event, held.baseline)) return false;
-    held.sorted &&= before.timestamp === event.timestamp;
-    held.state = undefined;
-    return true;
-  }
-
-  private takeOut(held: Held, id: string): boolean {
-    const at = indexOf(held.events, id);
-    if (at === -1) return false;
-    held.events.splice(at, 1);
-    held.state = undefined;
-    return true;
-  }
-
-  private ordered(held: Held): readonly LocalEvent[] {
-    if (!held.sorted) held.events.sort(compareEvents);
-    held.sorted = true;
-    return held.events;
-  }
-
-  private stateOf(held: Held): State | null {
-    if (held.state === undefined) {
-      const definition = this.definition(held.ref[0]);
-      const beneath = held.folded === null ? baseState(held.baseline, definition) : held.folded.state;
-      held.state = this.ordered(held).reduce((state, event) => applyStored(state, event, definition, held.baseline), beneath);
-    }
-    return held.state;
-  }
-
   private changed(held: Held): void {
     held.changes += 1;
     held.view = undefined;
@@ -421,7 +348,7 @@ export class Views {
 
   private viewOf(held: Held): EntityView {
     // An own event is shown at once even while what lies beneath it is still being read.
-    const state = this.stateOf(held);
+    const state = held.entity.state();
     if (!held.loaded && state === null) return LOADING;
     if (state === null && held.error === null) return ABSENT;
     return Object.freeze({ data: state === null ? null : this.shown(held.ref, state), isLoading: !held.loaded, error: held.error });
@@ -465,13 +392,6 @@ export class Views {
   private emit(key: string): void {
     for (const listener of [...(this.listeners.get(key) ?? [])]) listener();
   }
-}
-
-/** Where the event of that id stands, or -1. The newest are asked for most. */
-function indexOf(events: readonly LocalEvent[], id: string): number {
-  let at = events.length - 1;
-  while (at >= 0 && events[at]?.id !== id) at -= 1;
-  return at;
 }
 
 function typeKey(type: string): string {

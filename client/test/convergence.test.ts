@@ -77,6 +77,7 @@ async function run({ snapshots, polling, refuses, compacts, steps }: typeof scri
   const clients: HeadwaterClient[] = urls.map((url) => start(server, url, more));
   const stored = new Set<string>();
   const open = (client: HeadwaterClient): void => void client.views.list('order');
+  const crashed: Promise<void>[] = [];
   clients.forEach(open);
   try {
     for (const one of steps) {
@@ -94,7 +95,7 @@ async function run({ snapshots, polling, refuses, compacts, steps }: typeof scri
           server.capture(one.name, one.id, one.name === 'deleted' ? {} : one.payload, Date.now() * 1000 - one.agoMicros);
           break;
         case 'crash': {
-          void client?.close();
+          if (client !== undefined) crashed.push(client.close());
           const next = start(server, urls[one.device] ?? '', more);
           clients[one.device] = next;
           open(next);
@@ -120,6 +121,7 @@ async function run({ snapshots, polling, refuses, compacts, steps }: typeof scri
       }
     }
     server.fault = () => 'none';
+    await Promise.all(crashed);
     await Promise.all(clients.map((client) => eventually('sent', async () => client.sync().then(() => true, () => false))));
     const truth = () => ENTITIES.flatMap((id) => {
       const data = server.state(id);
@@ -128,6 +130,8 @@ async function run({ snapshots, polling, refuses, compacts, steps }: typeof scri
     const shown = (client: HeadwaterClient) => JSON.parse(JSON.stringify(client.views.list('order').data)) as never;
     const settled = async (): Promise<string | undefined> => {
       for (const client of clients) {
+        // An empty list may be one that nobody has filled yet.
+        if (!client.syncStatus().ready) return 'a device has not heard of the server';
         if (!equal(shown(client), truth())) return 'a device shows something else';
         for (const entity of ENTITIES) {
           const own = (await client.getEventsForEntity('order', entity)).filter((event) => event.status !== 'rejected');

@@ -5,9 +5,11 @@ import { Dexie } from 'dexie';
 import { afterEach, expect, it } from 'vitest';
 import { HeadwaterClient } from '../src/client.js';
 import { isConfirmed } from '../src/event.js';
+import { compareEvents } from '../src/fold.js';
 import { equal, type JsonObject } from '../src/json.js';
 import { parseRules } from '../src/rules.js';
-import { Database, databaseName } from '../src/store/database.js';
+import { Database, databaseName, putEvents, unfold } from '../src/store/database.js';
+import { eventOf } from '../src/store/row.js';
 import { eventually, newDevice, order, start } from './support/orders.js';
 import { ModelServer } from './support/server.js';
 
@@ -96,6 +98,26 @@ it('takes a refused event out of a state that was folded with it', async () => {
   await folded(database);
   await client.close();
   expect(await list(device(server, url))).toEqual([{ id: 'o1', status: 'open', items: [1] }]);
+});
+
+it('shows what another tab stored and could not tell of before it died', async () => {
+  const server = new ModelServer(order);
+  const { url } = await closedDevice(server);
+  const client = device(server, url);
+  expect(await list(client)).toEqual([{ id: 'o1', status: 'open', items: [1, 2] }]);
+  const database = databaseOf(url);
+  const [last] = (await database.events.toArray()).map(eventOf).sort(compareEvents).slice(-1);
+  if (last === undefined) throw new Error('nothing is stored');
+  // Newer than all, and in the middle.
+  const dead = [last.timestamp + 1, last.timestamp].map((timestamp, n) => ({ ...last, id: `00000000-0000-7000-8000-00000000000${n}`, payload: { item: `of the dead ${n}` }, timestamp, client_seq: 10 + n }));
+  await database.transaction('rw', database.events, database.unfolded, async () => {
+    await putEvents(database, dead);
+    await unfold(database, [['order', 'o1']]);
+  });
+  server.fault = () => 'none';
+  await eventually('all of it is shown', () => ((client.views.list('order').data[0]?.data['items'] ?? []) as unknown[]).length === 4);
+  await client.sync();
+  await eventually('as the server has it', () => equal(client.views.list('order').data[0]?.data ?? null, { ...server.state('o1'), id: 'o1' }));
 });
 
 it('folds anew when the application comes with other rules', async () => {

@@ -18,6 +18,7 @@ const SOURCES: &[(&str, &str)] = &sources![
     "error.ts",
     "event.ts",
     "fold.ts",
+    "held.ts",
     "index.ts",
     "json.ts",
     "key.ts",

@@ -27,9 +27,11 @@ export interface Folded {
   readonly state: State | null;
   /** The last event in it, in the order of the fold. */
   readonly last: { readonly timestamp: number; readonly id: string };
+  /** The greatest `client_seq` of its events: own ones with a greater one are not in it. */
+  readonly seq: number;
 }
 
-/** It as a row: `d` is the JSON of state, timestamp and id. */
+/** It as a row: `d` is the JSON of state, timestamp, id and seq. */
 export interface FoldedRow {
   readonly t: string;
   readonly e: string;

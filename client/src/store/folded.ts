@@ -84,8 +84,8 @@ export class FoldedStates {
       ]);
       const entities = new Map<string, StoredEntity>(bases.map((baseline) => [baseline.entity_id, { baseline, events: [] }]));
       for (const { e, d } of rows) {
-        const [state, timestamp, id] = JSON.parse(d) as [State | null, number, string];
-        entities.set(e, { baseline: null, events: [], folded: { state, last: { timestamp, id } } });
+        const [state, timestamp, id, seq] = JSON.parse(d) as [State | null, number, string, number];
+        entities.set(e, { baseline: null, events: [], folded: { state, last: { timestamp, id }, seq } });
       }
       open.forEach(([, id], index) => entities.set(id, read[index] as StoredEntity));
       return entities;
@@ -109,7 +109,8 @@ function rowOf([t, e]: EntityRef, { baseline, events }: StoredEntity, definition
   if (last === undefined) return undefined;
   const state = ordered.reduce((before, event) => applyStored(before, event, definition, baseline), baseState(baseline, definition));
   const { timestamp, id }: Folded['last'] = baseline?.last && compareEvents(baseline.last, last) > 0 ? baseline.last : last;
-  return { t, e, d: JSON.stringify([state, timestamp, id]) };
+  const seq = events.reduce((greatest, { client_seq }) => Math.max(greatest, client_seq), 0);
+  return { t, e, d: JSON.stringify([state, timestamp, id, seq]) };
 }
 
 function metaKey(type: string): string {
