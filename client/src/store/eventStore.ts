@@ -89,9 +89,7 @@ export class EventStore {
   append(event: LocalEvent, strict: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ event, strict, done: (error) => (error === undefined ? resolve() : reject(error)) });
-      this.writing ??= this.drain().finally(() => {
-        this.writing = undefined;
-      });
+      this.writing ??= this.drain();
     });
   }
 
@@ -108,6 +106,8 @@ export class EventStore {
         group.forEach(({ done }) => done(error));
       }
     }
+    // At once: whoever was just told may append the next before anything else runs.
+    this.writing = undefined;
   }
 
   /**
