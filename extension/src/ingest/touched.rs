@@ -63,7 +63,8 @@ pub(super) struct Write<'e> {
     last: Order,
     /// What it does to the row; nothing, if there is nothing to do.
     pub(super) change: Option<Change>,
-    /// The fill of another life, which ended in the same instant, would make the row its user's: a fill yields to it.
+    /// The fill of a life that ended in the same instant would make the row its user's, for it stands before the fill of
+    /// this one. So whose the row is is recorded behind the event that began it, which is the last of these.
     contested: bool,
 }
 
@@ -166,7 +167,7 @@ impl<'e> Touched<'e> {
                     && folded.state.is_some()
                     && !written.contains(&order)
                     && (reach::is_built_on(&all, at, is_new, begins, table.reach(), &table.rules)
-                        || begins && self.is_anothers(&all, at, &new))
+                        || begins && self.anothers_fill(&all, at, &new).is_some())
             });
             let Some(stop) = stop else {
                 let last = self.head.map_or(last, |head| head.max(last));
@@ -181,7 +182,10 @@ impl<'e> Touched<'e> {
             let folded = before.folded.clone();
             let captured_before = capture::recorded();
             let mut write = self.planned(folded, all[..=stop].to_vec(), new.clone(), order);
-            write.contested = begun == Some(order) && self.is_anothers(&all, stop, &new);
+            write.contested = begun == Some(order)
+                && self
+                    .anothers_fill(&all, stop, &new)
+                    .is_some_and(|fill| id_of_fill(order.1, 0).is_none_or(|own| fill.order() < (order.0, own)));
             let made = self.write(write, role, claims)?;
             let stored: Vec<_> = made.iter().map(Record::stored).collect();
             record(made);
@@ -252,7 +256,8 @@ impl<'e> Touched<'e> {
             let stood = before.as_ref().and_then(|before| before.get(&field));
             let brought = !stood.zip(after.get(&field)).is_some_and(|(stood, after)| json::equal(stood, after));
             let bringer = events.iter().rev().filter(|_| brought).find(writes).map(StoredEvent::order);
-            behind.entry(bringer.unwrap_or(last)).or_default().insert(field, value);
+            let bringer = bringer.filter(|_| own.as_ref() != Some(&field)).unwrap_or(last);
+            behind.entry(bringer).or_default().insert(field, value);
         }
         for ((at, id), changed) in behind {
             let gap = u32::try_from(clock::random() >> 96).expect("32 bits");
@@ -261,13 +266,13 @@ impl<'e> Touched<'e> {
         made
     }
 
-    /// Whether the life that `events[at]` begins has its user from the fill of a later beginning.
-    fn is_anothers(&self, events: &[StoredEvent], at: usize, new: &[&Prepared]) -> bool {
-        let Some(column) = self.shared_user_column() else { return false };
+    /// The fill from which the life that `events[at]` begins has its user, where that is another life's and another user.
+    fn anothers_fill<'s>(&self, events: &'s [StoredEvent], at: usize, new: &[&Prepared]) -> Option<&'s StoredEvent> {
+        let column = self.shared_user_column()?;
         let writer = events[at..].iter().find(|event| reach::writes(event, &column, &self.table.rules));
-        let Some(user) = writer.filter(|event| event.fills()).map(|fill| &fill.payload[&column]) else { return false };
-        let beginner = self.beginner(Some(events[at].order()), new);
-        beginner.is_some_and(|beginner| user.as_str() != Some(&beginner))
+        let fill = writer.filter(|event| event.fills())?;
+        let beginner = self.beginner(Some(events[at].order()), new)?;
+        (fill.payload[&column].as_str() != Some(&beginner)).then_some(fill)
     }
 
     fn shared_user_column(&self) -> Option<String> {
