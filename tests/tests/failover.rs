@@ -3,7 +3,7 @@
 
 use headwater_tests::deadline::eventually;
 use headwater_tests::event::position;
-use headwater_tests::place::postgres_18_programs;
+use headwater_tests::place::postgres_programs_of;
 use headwater_tests::postgres::Postgres;
 use headwater_tests::streamer::Streamer;
 
@@ -11,7 +11,7 @@ const FAILOVER: &str = "select count(*) from pg_replication_slots where slot_typ
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_go_to_standbys_and_the_streamer_goes_on_after_a_promotion() {
-    let Some(programs) = postgres_18_programs() else {
+    let Some(programs) = postgres_programs_of(18) else {
         eprintln!("passed over: Postgres 18 with the extension is not there (scripts/test pg18 installs it)");
         return;
     };
