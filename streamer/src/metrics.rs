@@ -28,6 +28,8 @@ pub enum Transport {
     WebSocket,
     /// A poll that waits.
     Poll,
+    /// A request for a shape, until its answer is sent: most of them are live and wait.
+    Shape,
 }
 
 impl Transport {
@@ -36,6 +38,7 @@ impl Transport {
             Self::Sse => "sse",
             Self::WebSocket => "websocket",
             Self::Poll => "poll",
+            Self::Shape => "shape",
         }
     }
 }
@@ -145,11 +148,14 @@ impl Metrics {
     }
 
     /// Streams that are open, by transport.
-    pub fn open_streams(&self) -> [(&'static str, i64); 3] {
-        [Transport::Sse, Transport::WebSocket, Transport::Poll].map(|transport| {
-            let name = transport.name();
-            (name, self.clients.get_or_create(&[("transport", name)]).get())
-        })
+    pub fn open_streams(&self) -> [(&'static str, i64); 4] {
+        [Transport::Sse, Transport::WebSocket, Transport::Poll, Transport::Shape]
+            .map(|transport| (transport.name(), self.open(transport).get()))
+    }
+
+    /// How many are open now, for whoever counts them by himself.
+    pub fn open(&self, transport: Transport) -> Gauge {
+        self.clients.get_or_create(&[("transport", transport.name())]).clone()
     }
 
     /// A batch was judged: so many events accepted, and the codes of the others.

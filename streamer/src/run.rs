@@ -10,7 +10,7 @@ use crate::http::{self, App, Bodies, Origins, Streams, Tls};
 use crate::identity::Secret;
 use crate::ingest::Ingest;
 use crate::log::{Limits, Log};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Transport};
 use crate::notify::{Publisher, PublisherStatus};
 use crate::registry::Registry;
 use crate::shape::{self, Shapes};
@@ -56,8 +56,14 @@ pub async fn serve(config: Serve) -> Result<(), Error> {
         config.retry,
         shutdown.child_token(),
     );
-    let shapes =
-        Arc::new(Shapes::new(Arc::clone(&log), database.clone(), true, shape_settings(&config), shutdown.clone()));
+    let shapes = Arc::new(Shapes::new(
+        Arc::clone(&log),
+        database.clone(),
+        true,
+        shape_settings(&config),
+        &metrics.open(Transport::Shape),
+        shutdown.clone(),
+    ));
     let events = Arc::new(events);
     let fanout = Fanout::start(&events, config.write_timeout, &shutdown)?;
     let slot = Arc::new(SlotWatch::new(config.slot()));

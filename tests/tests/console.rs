@@ -219,7 +219,7 @@ async fn an_operator_sees_what_is_enabled_and_how_it_goes() {
     let number = last["number"].as_u64().unwrap();
     let newer = look(&streamer, &format!("/console/api/overview?after={number}")).await;
     assert!(newer["samples"].as_array().unwrap().iter().all(|sample| sample["number"].as_u64() > Some(number)));
-    assert_eq!(overview["clients"], json!({"poll": 0, "sse": 0, "websocket": 0}));
+    assert_eq!(overview["clients"], json!({"poll": 0, "shape": 0, "sse": 0, "websocket": 0}));
 
     let stream =
         http::client().get(streamer.url("/api/v1/events/stream")).bearer_auth(token::ADMIN).send().await.unwrap();
@@ -228,6 +228,20 @@ async fn an_operator_sees_what_is_enabled_and_how_it_goes() {
     })
     .await;
     drop(stream);
+
+    let shape = |more: String| {
+        let url = streamer.url(&format!("/v1/shape?table=orders&{more}"));
+        http::client().get(url).bearer_auth(token::ADMIN).send()
+    };
+    let now = shape("offset=now".to_owned()).await.unwrap();
+    let header = |name: &str| now.headers()[name].to_str().unwrap().to_owned();
+    let (handle, offset) = (header("electric-handle"), header("electric-offset"));
+    let waiting = tokio::spawn(shape(format!("live=true&handle={handle}&offset={offset}")));
+    eventually("the shape's client to be counted", || async {
+        (look(&streamer, "/console/api/overview").await["clients"]["shape"] == 1).then_some(())
+    })
+    .await;
+    waiting.abort();
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ async fn who_falls_out_of_the_ring_loses_nothing() {
 async fn who_takes_nothing_is_let_go() {
     let postgres = Postgres::start().await;
     postgres.sql("create table t (n int primary key, body text); select headwater.enable('t');").await;
-    let streamer = Streamer::start(&postgres, &["--write-timeout", "300ms", "--heartbeat", "100ms"]).await;
+    let streamer = Streamer::start(&postgres, &["--write-timeout", "2s", "--heartbeat", "100ms"]).await;
     let cursor = streamer.cursor_now().await;
     let mut stuck = open_by_hand(&streamer, &cursor).await;
     let mut healthy = open(&streamer, Path::Shared, &[]).await;

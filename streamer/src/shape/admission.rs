@@ -2,6 +2,7 @@
 
 use super::error::ShapeError;
 use crate::identity::Reach;
+use prometheus_client::metrics::gauge::Gauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,8 @@ pub(super) struct Admission {
     kind: &'static str,
     limit: usize,
     taken: Mutex<Taken>,
+    /// Places taken of all kinds.
+    open: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -30,8 +33,8 @@ pub(crate) struct Admitted {
 }
 
 impl Admission {
-    pub(super) fn new(kind: &'static str, limit: usize) -> Arc<Self> {
-        Arc::new(Self { kind, limit, taken: Mutex::default() })
+    pub(super) fn new(kind: &'static str, limit: usize, open: &Gauge) -> Arc<Self> {
+        Arc::new(Self { kind, limit, taken: Mutex::default(), open: open.clone() })
     }
 
     /// A place, if there is one. Trusted callers count in all only.
@@ -44,6 +47,7 @@ impl Admission {
         }
         taken.all += 1;
         taken.of_tenant.insert(reach.clone(), own + 1);
+        self.open.inc();
         Ok(Admitted { admission: Arc::clone(self), reach: reach.clone() })
     }
 
@@ -57,6 +61,7 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut taken = self.admission.lock();
         taken.all -= 1;
+        self.admission.open.dec();
         let left = taken.of_tenant.get_mut(&self.reach).map(|own| {
             *own -= 1;
             *own
@@ -77,7 +82,8 @@ mod tests {
 
     #[test]
     fn no_tenant_takes_all_places() {
-        let admission = Admission::new("initial", 6);
+        let open = Gauge::default();
+        let admission = Admission::new("initial", 6, &open);
         let enter = |reach: &Reach| admission.enter(reach).ok();
         let mut taken = vec![enter(&tenant("a")).expect("its first"), enter(&tenant("a")).expect("its second")];
         assert!(enter(&tenant("a")).is_none(), "a third of all");
@@ -86,9 +92,10 @@ mod tests {
         taken.push(enter(&Reach::Everything).expect("a trusted proxy's"));
         taken.push(enter(&Reach::Everything).expect("a trusted proxy's"));
         assert!(enter(&tenant("c")).is_none() && enter(&Reach::Everything).is_none(), "six in all");
+        assert_eq!(open.get(), 6);
         taken.remove(0);
         assert!(enter(&tenant("a")).is_some(), "a place is free again");
         drop(taken);
-        assert!(admission.lock().all == 0 && admission.lock().of_tenant.is_empty());
+        assert!(admission.lock().all == 0 && admission.lock().of_tenant.is_empty() && open.get() == 0);
     }
 }

@@ -60,6 +60,7 @@ use live::Shape;
 use memory::Memory;
 use message::Framing;
 use pieces::Piece;
+use prometheus_client::metrics::gauge::Gauge;
 use reader::Messages;
 use router::Router;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -137,12 +138,13 @@ struct Standing {
 }
 
 impl Shapes {
-    /// Over the log and the tables.
+    /// Over the log and the tables; counts the requests that it serves.
     pub fn new(
         log: Arc<Log>,
         database: Database,
         registry: bool,
         settings: Settings,
+        open: &Gauge,
         shutdown: CancellationToken,
     ) -> Self {
         let tables = Arc::new(Tables::new(database.clone(), registry, settings.auto_publish));
@@ -161,8 +163,8 @@ impl Shapes {
             source: Arc::new(source),
             router: Router::new(),
             known: Mutex::default(),
-            initial: Admission::new("initial", settings.initial_requests),
-            existing: Admission::new("existing", settings.existing_requests),
+            initial: Admission::new("initial", settings.initial_requests, open),
+            existing: Admission::new("existing", settings.existing_requests, open),
             answers: Memory::new(ANSWERS_BYTES),
             settings,
             shutdown,

@@ -93,7 +93,7 @@ export async function overview({ root, signal }) {
     put(tiles,
       tile('Events per second', last === undefined ? '–' : rate(speed.at(-1)?.value ?? 0), last && `${count(last.events)} since the start`),
       tile('Replication lag', bytes(last?.lag_bytes), 'WAL written and not read yet'),
-      tile('Connected clients', count(open), 'streams and waiting polls'),
+      tile('Connected clients', count(open), 'streams, waiting polls and shapes'),
       tile('Pollers read up to', now.watermark === null ? '–' : count(now.watermark), now.watermark_age_ms > 5000 ? `found ${span(now.watermark_age_ms)} ago: a writer is open` : 'the watermark, a position'),
       tile('Ring', bytes(now.ring.bytes), 'newest events, in memory'),
       tile('Database connections', `${now.pool.busy} of ${now.pool.most}`, now.pool.waiting > 0 ? `${now.pool.waiting} requests wait` : 'busy; none waits'));
@@ -142,12 +142,12 @@ function slotTable(now) {
   }));
 }
 
-const TRANSPORTS = /** @type {Record<string, string>} */ ({ sse: 'Server-Sent Events', websocket: 'WebSocket', poll: 'Long poll' });
+const TRANSPORTS = /** @type {Record<string, string>} */ ({ sse: 'Server-Sent Events', websocket: 'WebSocket', poll: 'Long poll', shape: 'Shapes' });
 
 /** @param {Record<string, number>} clients */
 function bars(clients) {
   const most = Math.max(1, ...Object.values(clients));
-  return h('ul', { class: 'bars' }, ['sse', 'websocket', 'poll'].map((name) => {
+  return h('ul', { class: 'bars' }, ['sse', 'websocket', 'poll', 'shape'].map((name) => {
     const open = clients[name] ?? 0;
     const bar = h('span', { class: 'bar', 'aria-hidden': 'true' });
     bar.style.width = `${(open / most) * 100}%`;
