@@ -6,6 +6,7 @@ use crate::shape::{Answer, Body as Messages, MUST_REFETCH, Page, Pieces, ShapeEr
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use serde_json::json;
 use std::convert::Infallible;
@@ -65,7 +66,7 @@ pub(super) fn answered(
                 let blocks = stream.next().await?;
                 Some((Ok::<_, Infallible>(blocks), stream))
             });
-            (headers, Body::from_stream(blocks)).into_response()
+            (headers, Body::from_stream(blocks.fuse())).into_response()
         }
     }
 }
@@ -161,7 +162,8 @@ fn whole(mut headers: HeaderMap, pieces: Pieces) -> Response {
         return (headers, bytes).into_response();
     }
     let parts = unfold(pieces, async |mut pieces| Some((pieces.next().await?, pieces)));
-    (headers, Body::from_stream(parts)).into_response()
+    // Compression asks once more behind the end.
+    (headers, Body::from_stream(parts.fuse())).into_response()
 }
 
 /// The answer to HEAD: the same headers, the length too.
