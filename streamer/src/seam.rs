@@ -48,10 +48,15 @@ pub async fn missed(
     snapshot: &Snapshot,
     marker: Lsn,
 ) -> Result<Option<Vec<Arc<Transaction>>>, Error> {
-    let mut head = log.head();
-    let arrived = timeout(MARKER_PATIENCE, head.wait_for(|head| *head >= marker)).await;
-    if !matches!(arrived, Ok(Ok(_))) {
-        return Err(Error::Timeout("the log does not reach the end of the WAL"));
-    }
+    arrived(log, marker).await?;
     Ok(pin.missed_by(snapshot, marker))
+}
+
+/// Waits until the log has everything before the marker; where it ends then.
+pub async fn arrived(log: &Log, marker: Lsn) -> Result<Lsn, Error> {
+    let mut head = log.head();
+    match timeout(MARKER_PATIENCE, head.wait_for(|head| *head >= marker)).await {
+        Ok(Ok(head)) => Ok(*head),
+        _ => Err(Error::Timeout("the log does not reach the end of the WAL")),
+    }
 }

@@ -9,8 +9,10 @@ mod rows;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
+use headwater_streamer::database::{Database, Target};
+use headwater_streamer::shape::catalog;
 use headwater_streamer::shape::filter::{self, Condition, Filter};
-use headwater_streamer::shape::table::{self, TableSchema};
+use headwater_streamer::shape::table::TableSchema;
 use headwater_tests::postgres::Postgres;
 use headwater_tests::random::{Random, seed};
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -64,7 +66,11 @@ impl Court {
         client.batch_execute(rows::TABLE).await.unwrap();
         client.batch_execute(&rows::inserts(random)).await.unwrap();
         client.batch_execute(JUDGE).await.unwrap();
-        let table = table::load(&client, "public", "judged", "none", false).await.unwrap().unwrap().table;
+        let target = format!("postgres://postgres@127.0.0.1:{}/headwater", postgres.port());
+        let target = Target::parse(&target, None).unwrap();
+        let reader = Database::new(&target, 1).unwrap().get().await.unwrap();
+        let mut found = catalog::load(&reader, &[("public", "judged")], "none", false).await.unwrap();
+        let table = found.pop().flatten().unwrap().table;
         let messages = client.simple_query("select * from judged order by id").await.unwrap();
         let row = |message: &SimpleQueryMessage| match message {
             SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),

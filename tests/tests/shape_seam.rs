@@ -129,3 +129,63 @@ async fn rows_from_which_the_log_does_not_go_on_are_not_given_out_again() {
     client.catch_up(mark(&observer).await).await;
     assert_eq!((client.table(), client.refetches), (select(&observer, "select * from t").await, 1));
 }
+
+/// Shapes that are asked for at the same time share a snapshot: each gets its own rows all the same, whatever the others are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shapes_that_begin_together_have_their_own_rows() {
+    const SHAPES: usize = 150;
+    let (postgres, streamer) = start(&["--chunk-bytes=20000"]).await;
+    postgres
+        .sql("create table t (id int primary key, n int, v text); insert into t select i, i % 50, 'v' from generate_series(1, 5000) i")
+        .await;
+    let condition = |n: usize| match n % 10 {
+        // One that is large, and one that fails for a row.
+        8 => format!("id > {n}"),
+        9 => format!("{n} / (id * 0) >= 0"),
+        _ => format!("n = {n} % 50"),
+    };
+    let follow = |n: usize| {
+        let (base, condition) = (streamer.url(""), condition(n));
+        tokio::spawn(async move {
+            let shape = [("table", "t"), ("where", condition.as_str())];
+            if n % 10 == 9 {
+                let query = [shape[0], shape[1], ("offset", "-1")];
+                let answer = send(http::client().get(with_query(&format!("{base}/v1/shape"), &query))).await;
+                assert_eq!(answer.status, 400, "{condition}: {}", answer.body);
+                return None;
+            }
+            let mut client = ShapeClient::new(&base, &shape);
+            client.catch_up(0).await;
+            Some((condition, client))
+        })
+    };
+    let followed: Vec<_> = (0..SHAPES).map(follow).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (port, stop) = (postgres.port(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let client = connect(port).await;
+            let mut n = 0;
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                let script =
+                    format!("update t set v = '{n}' where id % 100 = {n} % 100; delete from t where id = {n} * 7");
+                client.batch_execute(&script).await.unwrap();
+            }
+        })
+    };
+    let mut clients = Vec::new();
+    for one in followed {
+        clients.extend(one.await.unwrap());
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    let observer = postgres.connect().await;
+    let end = mark(&observer).await;
+    for (condition, mut client) in clients {
+        client.catch_up(end).await;
+        let expected = select(&observer, &format!("select * from t where {condition}")).await;
+        assert_eq!(client.table(), expected, "{condition}");
+        assert_eq!(client.refetches, 0, "{condition}");
+    }
+}

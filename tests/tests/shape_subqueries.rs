@@ -381,3 +381,28 @@ async fn values_that_come_and_go_bring_rows_and_take_them_along() {
     let (moved, _) = next("update children set parent_id = 2 where id = 10", &offset).await;
     assert_eq!(moved[0]["headers"]["removed_tags"], serde_json::json!([tags[0]]));
 }
+
+/// Each takes several readings from Postgres, and more of them begin at once than may read at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_begin_at_once_than_may_read_at_a_time() {
+    let (postgres, streamer) = start(&[]).await;
+    postgres.sql(TABLES).await;
+    postgres
+        .sql("insert into parents select n, null, 'x' from generate_series(1, 9) n; insert into children select n, n % 12, 'x', 'v' from generate_series(1, 99) n")
+        .await;
+    let follow = |n: usize| {
+        let base = streamer.url("");
+        tokio::spawn(async move {
+            let condition = format!("parent_id in (select id from parents where id > {})", n % 9);
+            let mut client = client(&base, &("children", "id,parent_id", &condition), &[]);
+            client.catch_up(0).await;
+            (condition, client)
+        })
+    };
+    let clients: Vec<_> = (0..30).map(follow).collect();
+    let observer = postgres.connect().await;
+    for one in clients {
+        let (condition, client) = one.await.unwrap();
+        assert_eq!(client.table(), select(&observer, &query(&("children", "id,parent_id", &condition))).await);
+    }
+}

@@ -55,8 +55,19 @@ impl Chunks {
                 })?)
             }
         };
-        self.lock().push(piece);
+        let mut kept = self.lock();
+        // Most snapshots have one.
+        if kept.is_empty() {
+            kept.reserve_exact(1);
+        }
+        kept.push(piece);
+        drop(kept);
         Ok(())
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     /// How many bytes there are.

@@ -3,9 +3,10 @@
 
 use super::error::ShapeError;
 use super::filter::{self, Catalog, Condition, Filter};
-use super::initial::unreadable;
 use super::json;
+use super::layout::{Layout, Layouts};
 use super::name;
+use super::session::unreadable;
 use super::table::{Column, TableSchema, TenantRows, quote};
 use crate::identity::Reach;
 use headwater_model::cursor::{Epoch, Lsn};
@@ -58,12 +59,29 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Roughly how much memory it takes.
-    pub(super) fn bytes(&self) -> usize {
-        let texts = [&self.filter, &self.columns, &self.queryable].into_iter().flatten().map(String::len);
-        size_of::<Self>()
-            + self.table.len()
-            + texts.chain(self.params.values().map(|text| text.len() + 32)).sum::<usize>()
+    /// What tells this request of a caller from all others.
+    pub(super) fn identity(&self, reach: &Reach) -> Identity {
+        let (whose, tenant) = match reach {
+            Reach::Everything => (0, None),
+            Reach::Tenant(tenant) => (1, tenant.as_deref()),
+        };
+        let mut digest = Sha256::new();
+        digest.update([whose, u8::from(self.replica == Replica::Full), u8::from(self.log == LogMode::ChangesOnly)]);
+        // Each text behind its length, so that none runs into the next.
+        let mut add = |text: Option<&str>| {
+            digest.update(text.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+            digest.update(text.unwrap_or_default());
+        };
+        add(tenant);
+        add(Some(&self.table));
+        for text in [&self.filter, &self.columns, &self.queryable] {
+            add(text.as_deref());
+        }
+        for (number, text) in &self.params {
+            add(Some(&number.to_string()));
+            add(Some(text));
+        }
+        digest.finalize().into()
     }
 
     /// Schema and name of each table that subqueries of the condition read.
@@ -76,28 +94,14 @@ impl Wanted {
     }
 }
 
-/// What tells shapes apart: two that differ have never the same.
+/// What tells shapes apart, or requests: two that differ have never the same.
 pub(super) type Identity = [u8; 32];
 
 /// A shape.
 #[derive(Debug)]
 pub(super) struct Definition {
-    /// Its table.
-    pub(super) table: Arc<TableSchema>,
-    /// The OIDs whose changes count, ascending.
-    pub(super) members: Vec<u32>,
-    /// The tables that subqueries read, each once.
-    pub(super) inner: Vec<Arc<TableSchema>>,
-    /// `members`, and those of `inner`, ascending.
-    pub(super) watched: Vec<u32>,
-    /// The columns that clients get, by their place in the table.
-    pub(super) selected: Vec<usize>,
-    /// The columns that make up a row's key: the primary key, or all.
-    pub(super) key: Vec<usize>,
-    /// Whether `key` is the primary key.
-    pub(super) has_primary_key: bool,
-    /// Columns that subsets may be chosen and ordered by; all, if none.
-    pub(super) queryable: Option<Vec<usize>>,
+    /// Its table and columns.
+    pub(super) layout: Arc<Layout>,
     /// Which rows.
     pub(super) filter: Option<Filter>,
     /// Whose rows, by the caller's token.
@@ -108,8 +112,6 @@ pub(super) struct Definition {
     pub(super) log: LogMode,
     /// All of it, hashed: the same for the same shape.
     pub(super) identity: Identity,
-    /// What handles of this shape begin with.
-    digest: Box<str>,
 }
 
 /// A column and the few texts of which every row of a shape has one there: as its value, or as an element of its array.
@@ -124,18 +126,18 @@ impl Definition {
     /// Works out what is wanted of `table`, within `reach`; `inner` are the tables that subqueries name.
     pub(super) fn new(
         wanted: &Wanted,
-        table: Arc<TableSchema>,
+        table: &Arc<TableSchema>,
         inner: &[Arc<TableSchema>],
         reach: &Reach,
         epoch: Epoch,
+        layouts: &Layouts,
     ) -> Result<Self, ShapeError> {
         let pk = table.primary_key();
-        let has_primary_key = !pk.is_empty();
         let queryable = wanted.queryable.as_deref();
-        let queryable = queryable.map(|list| columns_of(&table, list, &pk, "queryable_columns")).transpose()?;
+        let queryable = queryable.map(|list| columns_of(table, list, &pk, "queryable_columns")).transpose()?;
         let selected = match wanted.columns.as_deref() {
             Some(list) => {
-                let selected = columns_of(&table, list, &pk, "columns")?;
+                let selected = columns_of(table, list, &pk, "columns")?;
                 let allowed = |at: &usize| queryable.as_ref().is_none_or(|allowed| allowed.contains(at));
                 if let Some(hidden) = selected.iter().find(|at| !allowed(at)) {
                     let name = &table.columns[*hidden].name;
@@ -148,56 +150,38 @@ impl Definition {
             }
             None => queryable.clone().unwrap_or_else(|| (0..table.columns.len()).collect()),
         };
-        refuse_generated(&table, &selected)?;
+        refuse_generated(table, &selected)?;
         let filter = match wanted.filter.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
             Some(text) => Some(
-                filter::parse_with(text, &wanted.params, &table, &Tables { inner, reach })
+                filter::parse_with(text, &wanted.params, table, &Tables { inner, reach })
                     .map_err(|error| ShapeError::invalid("where", error.to_string()))?,
             ),
             None => None,
         };
-        let tenant = rows_of(reach, &table);
+        let tenant = rows_of(reach, table);
         let key = table.row_key();
         let named = filter.iter().flat_map(Filter::columns).chain(tenant.iter().map(TenantRows::column));
-        may_be_read(&table, selected.iter().chain(&key).copied().chain(named))?;
-        let members = table.member_oids();
-        let mut watched: Vec<u32> = inner.iter().flat_map(|table| table.member_oids()).chain(members.clone()).collect();
-        watched.sort_unstable();
-        watched.dedup();
-        let mut definition = Self {
-            members,
-            inner: inner.to_vec(),
-            watched,
-            selected,
-            key,
-            has_primary_key,
-            queryable,
-            filter,
-            tenant,
-            replica: wanted.replica,
-            log: wanted.log,
-            identity: [0; 32],
-            digest: "".into(),
-            table,
-        };
+        may_be_read(table, selected.iter().chain(&key).copied().chain(named))?;
+        let layout = layouts.of(table, inner, selected, queryable);
+        let (replica, log) = (wanted.replica, wanted.log);
+        let mut definition = Self { layout, filter, tenant, replica, log, identity: [0; 32] };
         definition.identity = Sha256::digest(definition.describe(epoch)).into();
-        definition.digest = digest(&definition.identity).into();
         Ok(definition)
     }
 
     /// Whether a caller with this reach could have asked for it.
     pub(super) fn is_within(&self, reach: &Reach) -> bool {
-        self.tenant == rows_of(reach, &self.table)
+        self.tenant == rows_of(reach, &self.layout.table)
     }
 
     fn describe(&self, epoch: Epoch) -> String {
-        let table = &self.table;
+        let table = &self.layout.table;
         let names =
             |list: &[usize]| list.iter().map(|at| table.columns[*at].name.as_str()).collect::<Vec<_>>().join("\u{0}");
-        let inner: Vec<_> = self.inner.iter().map(|table| describe_table(table)).collect();
+        let inner: Vec<_> = self.layout.inner.iter().map(|table| describe_table(table)).collect();
         json!({
-            "epoch": epoch.to_string(), "table": describe_table(table), "selected": names(&self.selected),
-            "queryable": self.queryable.as_deref().map(names),
+            "epoch": epoch.to_string(), "table": describe_table(table), "selected": names(&self.layout.selected),
+            "queryable": self.layout.queryable.as_deref().map(names),
             "where": self.filter.as_ref().map(Filter::to_sql), "inner": inner,
             "tenant": self.tenant.as_ref().map(|rows| json!([rows.column(), rows.tenant()])),
             "replica": self.replica == Replica::Full, "changes_only": self.log == LogMode::ChangesOnly,
@@ -207,7 +191,7 @@ impl Definition {
 
     /// Whether the rows depend on those of other tables.
     pub(super) fn has_subqueries(&self) -> bool {
-        !self.inner.is_empty()
+        !self.layout.inner.is_empty()
     }
 
     /// Roughly how much memory its condition takes: as SQL, and as an expression.
@@ -217,34 +201,29 @@ impl Definition {
 
     /// Schema and name of each table that subqueries read.
     pub(super) fn inner_names(&self) -> BTreeSet<(String, String)> {
-        self.inner.iter().map(|table| (table.schema.clone(), table.name.clone())).collect()
+        self.layout.inner.iter().map(|table| (table.schema.clone(), table.name.clone())).collect()
     }
 
     /// Whether subqueries read this table.
     pub(super) fn is_inner(&self, oid: u32) -> bool {
-        self.inner.iter().any(|table| table.members.iter().any(|member| member.oid == oid))
-    }
-
-    /// Its table, and those of subqueries.
-    pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<TableSchema>> {
-        std::iter::once(&self.table).chain(&self.inner)
+        self.layout.inner.iter().any(|table| table.members.iter().any(|member| member.oid == oid))
     }
 
     /// What tells this shape from others.
-    pub(super) fn digest(&self) -> &str {
-        &self.digest
+    pub(super) fn digest(&self) -> String {
+        digest(&self.identity)
     }
 
     /// The handle of this shape as of a snapshot at `lsn`. Says all that another replica needs to check it.
     pub(super) fn handle(&self, lsn: Lsn) -> String {
-        format!("{}-{}", self.digest, lsn.0)
+        format!("{}-{}", self.digest(), lsn.0)
     }
 
     /// The LSN of the snapshot, if this is a handle of this shape.
     pub(super) fn snapshot_of(&self, handle: &str) -> Option<Lsn> {
         let (digest, lsn) = handle.split_once('-')?;
         let digits = lsn.bytes().all(|byte| byte.is_ascii_digit());
-        if *digest == *self.digest && digits { lsn.parse().ok().map(Lsn) } else { None }
+        if *digest == self.digest() && digits { lsn.parse().ok().map(Lsn) } else { None }
     }
 
     /// Whether a row belongs to the shape; values by their columns' place in the table. Adds the steps that it took.
@@ -255,7 +234,7 @@ impl Definition {
 
     /// For SQL, what stands behind FROM: our own text, none of the client's.
     pub(super) fn from(&self) -> String {
-        self.table.from(self.tenant.as_ref())
+        self.layout.table.from(self.tenant.as_ref())
     }
 
     /// For SQL, the condition for rows of [`Definition::from`].
@@ -290,13 +269,14 @@ impl Definition {
 
     /// The columns that a snapshot reads: those of clients and those of keys, in the table's order.
     pub(super) fn read(&self) -> Vec<usize> {
-        (0..self.table.columns.len()).filter(|at| self.selected.contains(at) || self.key.contains(at)).collect()
+        let Layout { table, selected, key, .. } = &*self.layout;
+        (0..table.columns.len()).filter(|at| selected.contains(at) || key.contains(at)).collect()
     }
 
     /// The header `electric-schema`, as `table` is now: what may be null may have changed.
     pub(super) fn schema(&self, table: &TableSchema) -> String {
-        let parts = self.selected.iter().map(|at| {
-            let column = &self.table.columns[*at];
+        let parts = self.layout.selected.iter().map(|at| {
+            let column = &self.layout.table.columns[*at];
             let column = table.column(&column.name).map_or(column, |at| &table.columns[at]);
             format!("{}:{}", json::text(&column.name), describe_column(column))
         });

@@ -1,9 +1,8 @@
 //! The shapes that were asked for: by what they are, and by what requests say, so that each need not be read anew.
 //! Forgetting one costs its next client a snapshot at most.
 
-use super::definition::{Definition, Identity, Wanted};
+use super::definition::{Definition, Identity};
 use super::live::Shape;
-use crate::identity::Reach;
 use headwater_model::cursor::Epoch;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Shapes that are remembered; beyond, some that nobody waits for go.
 const REMEMBERED_SHAPES: usize = 200_000;
 
-/// Texts of requests and definitions that are remembered, in bytes: a condition may have 64 KiB, and its parameters as much.
+/// Conditions that are remembered, in bytes: one may have 64 KiB, and its parameters as much.
 const REMEMBERED_BYTES: usize = 256 << 20;
 
 /// How often rows of snapshots are let go while there is little room: it is a look at all shapes.
@@ -22,8 +21,9 @@ const SHED_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Known {
     shapes: HashMap<Identity, Arc<Shape>>,
-    wanted: HashMap<(Wanted, Reach), Arc<Shape>>,
-    /// Of both.
+    /// By what tells requests apart: their texts are not kept.
+    wanted: HashMap<Identity, Arc<Shape>>,
+    /// Of the definitions.
     bytes: usize,
     shed_at: Option<Instant>,
 }
@@ -34,12 +34,12 @@ impl Known {
     }
 
     /// The shape that was meant by this the last time.
-    pub(super) fn wanted(&self, key: &(Wanted, Reach)) -> Option<Arc<Shape>> {
-        self.wanted.get(key).map(Arc::clone)
+    pub(super) fn wanted(&self, request: &Identity) -> Option<Arc<Shape>> {
+        self.wanted.get(request).map(Arc::clone)
     }
 
     /// The shape of a definition, which a request meant.
-    pub(super) fn remember(&mut self, key: (Wanted, Reach), definition: Definition, epoch: Epoch) -> Arc<Shape> {
+    pub(super) fn remember(&mut self, request: Identity, definition: Definition, epoch: Epoch) -> Arc<Shape> {
         let identity = definition.identity;
         let known = self.shapes.get(&identity).filter(|shape| !shape.is_stale()).map(Arc::clone);
         let shape = known.unwrap_or_else(|| {
@@ -51,11 +51,10 @@ impl Known {
             self.shapes.insert(identity, Arc::clone(&shape));
             shape
         });
-        if self.wanted.len() >= REMEMBERED_SHAPES || self.bytes > REMEMBERED_BYTES {
+        if self.wanted.len() >= REMEMBERED_SHAPES {
             self.forget_wanted();
         }
-        self.bytes += key.0.bytes();
-        self.wanted.insert(key, Arc::clone(&shape));
+        self.wanted.insert(request, Arc::clone(&shape));
         shape
     }
 

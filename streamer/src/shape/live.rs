@@ -3,18 +3,19 @@
 
 use super::definition::Definition;
 use super::error::ShapeError;
-use super::initial::{Initial, Source};
+use super::initial::Initial;
 use super::message::Framing;
 use super::reader::{From, Hits, Messages, Part, Renderer};
 use super::router::Router;
+use super::source::Source;
 use super::tale::Tale;
+use super::wake::{Seen, Wake};
 use crate::identity::Reach;
 use crate::log::{Log, Transaction};
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 
 /// Rows of earlier snapshots that are kept for clients in the middle of fetching them.
 const OLDER_SNAPSHOTS: usize = 2;
@@ -41,8 +42,8 @@ pub(super) struct Shape {
     state: Mutex<State>,
     shared: Mutex<Vec<Shared>>,
     hits: Mutex<Recorded>,
-    /// Wakes parked readers; says up to where.
-    wake: watch::Sender<u64>,
+    /// Wakes parked readers.
+    wake: Wake,
     /// Its table is another one by now, or it was deleted.
     stale: AtomicBool,
     /// When it was asked for, by the router's clock.
@@ -89,7 +90,7 @@ impl Shape {
             state: Mutex::default(),
             shared: Mutex::default(),
             hits: Mutex::default(),
-            wake: watch::Sender::new(0),
+            wake: Wake::default(),
             stale: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),
             routed: AtomicBool::new(false),
@@ -109,7 +110,7 @@ impl Shape {
         {
             return Arc::clone(current);
         }
-        let new = Initial::begin(Arc::clone(source), Arc::clone(&self.renderer), self.tale(source), self.epoch, reach);
+        let new = source.begin(Arc::clone(&self.renderer), self.tale(source), self.epoch, reach);
         if let Some(old) = state.current.replace(Arc::clone(&new)).filter(|old| !old.has_failed()) {
             state.older.push_back(old);
             if state.older.len() > OLDER_SNAPSHOTS {
@@ -132,10 +133,10 @@ impl Shape {
         }
         let Some(joint) = initial.known_joint() else { return true };
         let place = Offset::just_before(joint.lsn);
-        if joint.lsn <= deleted || !log.holds_rows(self.epoch, &self.definition().watched, place) {
+        if joint.lsn <= deleted || !log.holds_rows(self.epoch, &self.definition().layout.watched, place) {
             return false;
         }
-        let untouched = log.last_change(&self.definition().watched).is_none_or(|last| last.lsn < joint.lsn);
+        let untouched = log.last_change(&self.definition().layout.watched).is_none_or(|last| last.lsn < joint.lsn);
         let behind = log.tip().head.0.saturating_sub(joint.lsn.0);
         let large = |bytes: u64| behind > (bytes * WORTHWHILE_FACTOR).max(WORTHWHILE_WAL);
         untouched || !initial.bytes().is_some_and(large)
@@ -144,7 +145,7 @@ impl Shape {
     /// The LSN of handles for those who want no rows; none if it has to be a new one, above the head.
     pub(super) fn mint(&self, log: &Log) -> Option<Lsn> {
         let mut state = self.state();
-        let members = &self.definition().watched;
+        let members = &self.definition().layout.watched;
         let deleted = state.deleted;
         let holds = |lsn: &Lsn| *lsn > deleted && log.holds_rows(self.epoch, members, Offset::just_before(*lsn));
         let current = state.current.as_ref().and_then(|current| current.known_joint()).map(|joint| joint.lsn);
@@ -187,6 +188,7 @@ impl Shape {
         let given = (state.current.iter().chain(&state.older)).filter_map(|initial| Some(initial.known_joint()?.lsn));
         let newest = given.chain(state.minted).max().unwrap_or_default();
         state.deleted = head.max(newest);
+        self.renderer.is_new(state.deleted);
         (state.current, state.minted) = (None, None);
         state.older.clear();
         drop(state);
@@ -267,7 +269,7 @@ impl Shape {
             known.after == after && known.framing == framing && known.with_missed != missed.is_empty()
         };
         let known = shared.iter().find(same)?;
-        let last = log.last_change(&self.definition().members);
+        let last = log.last_change(&self.definition().layout.members);
         let nothing_since = last.is_none_or(|last| last.lsn < known.messages.head);
         (nothing_since || !known.messages.complete).then(|| known.messages.clone())
     }
@@ -336,15 +338,17 @@ impl Shape {
 
     /// Parked readers look again.
     pub(super) fn wake(&self) {
-        self.wake.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake.wake();
     }
 
-    pub(super) fn wakes(&self) -> watch::Receiver<u64> {
-        self.wake.subscribe()
+    /// For somebody who is going to wait.
+    pub(super) fn wakes(self: &Arc<Self>) -> Wakes {
+        self.wake.enter();
+        Wakes { shape: Arc::clone(self), seen: self.wake.seen() }
     }
 
     pub(super) fn has_readers(&self) -> bool {
-        self.wake.receiver_count() > 0
+        self.wake.has_readers()
     }
 
     /// Its table is not what it was.
@@ -359,5 +363,30 @@ impl Shape {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who waits for changes of a shape, or is about to.
+#[derive(Debug)]
+pub(super) struct Wakes {
+    shape: Arc<Shape>,
+    seen: Seen,
+}
+
+impl Wakes {
+    /// Before a look: what arrives from here on wakes.
+    pub(super) fn mark_unchanged(&mut self) {
+        self.seen = self.shape.wake.seen();
+    }
+
+    /// Waits until something has arrived since.
+    pub(super) async fn changed(&self) {
+        self.shape.wake.changed(self.seen).await;
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.shape.wake.leave();
     }
 }

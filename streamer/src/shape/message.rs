@@ -2,6 +2,7 @@
 
 use super::definition::{Definition, Replica};
 use super::json;
+use super::table::{Column, TableSchema};
 use headwater_model::cursor::Lsn;
 
 /// How messages stand beside each other.
@@ -25,13 +26,12 @@ pub(super) struct Template {
 }
 
 impl Template {
-    pub(super) fn new(definition: &Definition) -> Self {
-        let table = &definition.table;
+    pub(super) fn new(table: &TableSchema) -> Self {
         let mut key = Vec::new();
         let part = |name: &str| format!("\"{}\"", name.replace('/', "//").replace('.', ".."));
         json::escape(&format!("{}.{}", part(&table.schema), part(&table.name)), &mut key);
         let relation = format!("\"relation\":[{},{}]", json::text(&table.schema), json::text(&table.name)).into_bytes();
-        let name = |column: &super::table::Column| format!("{}:", json::text(&column.name)).into_bytes();
+        let name = |column: &Column| format!("{}:", json::text(&column.name)).into_bytes();
         Self { key, relation, names: table.columns.iter().map(name).collect() }
     }
 }
@@ -51,7 +51,6 @@ pub(super) type Row<'a> = [Option<&'a str>];
 #[derive(Debug)]
 pub(super) struct Writer<'d> {
     definition: &'d Definition,
-    template: &'d Template,
     framing: Framing,
     out: Vec<u8>,
     /// The last change of the transaction is not known yet; its message is still open.
@@ -59,8 +58,8 @@ pub(super) struct Writer<'d> {
 }
 
 impl<'d> Writer<'d> {
-    pub(super) fn new(definition: &'d Definition, template: &'d Template, framing: Framing) -> Self {
-        Self { definition, template, framing, out: Vec::new(), open: false }
+    pub(super) fn new(definition: &'d Definition, framing: Framing) -> Self {
+        Self { definition, framing, out: Vec::new(), open: false }
     }
 
     /// How many bytes there are.
@@ -72,9 +71,9 @@ impl<'d> Writer<'d> {
     pub(super) fn row(&mut self, row: &Row<'_>, more: &str) {
         self.begin();
         self.key(row);
-        self.value(&self.definition.selected, row);
+        self.value(&self.definition.layout.selected, row);
         self.out.extend_from_slice(b",\"headers\":{\"operation\":\"insert\",");
-        self.out.extend_from_slice(&self.template.relation);
+        self.out.extend_from_slice(&self.definition.layout.template.relation);
         self.out.extend_from_slice(more.as_bytes());
         self.out.extend_from_slice(b"}}");
         self.end();
@@ -84,11 +83,11 @@ impl<'d> Writer<'d> {
     pub(super) fn marked_row(&mut self, row: &Row<'_>, mark: u64) {
         self.begin();
         self.key(row);
-        self.value(&self.definition.selected, row);
+        self.value(&self.definition.layout.selected, row);
         self.out.extend_from_slice(b",\"headers\":{\"operation\":\"insert\",\"snapshot_mark\":");
         json::write_number(mark, &mut self.out);
         self.out.push(b',');
-        self.out.extend_from_slice(&self.template.relation);
+        self.out.extend_from_slice(&self.definition.layout.template.relation);
         self.out.extend_from_slice(b"}}");
         self.end();
     }
@@ -97,7 +96,7 @@ impl<'d> Writer<'d> {
     pub(super) fn insert(&mut self, place: Place, new: &Row<'_>, from: Option<&Row<'_>>) {
         self.begin();
         self.key(new);
-        self.value(&self.definition.selected, new);
+        self.value(&self.definition.layout.selected, new);
         self.headers("insert", place);
         if let Some(old) = from {
             self.other_key("key_change_from", old);
@@ -112,14 +111,14 @@ impl<'d> Writer<'d> {
         self.begin();
         self.key(new);
         if definition.replica == Replica::Full {
-            self.value(&definition.selected, new);
+            self.value(&definition.layout.selected, new);
             self.out.extend_from_slice(b",\"old_value\":{");
-            self.columns(definition.selected.iter().filter(|at| changed(at)), old);
+            self.columns(definition.layout.selected.iter().filter(|at| changed(at)), old);
             self.out.push(b'}');
         } else {
             self.out.extend_from_slice(b",\"value\":{");
-            let told = |at: &&usize| changed(at) || definition.key.contains(at);
-            self.columns(definition.selected.iter().filter(told), new);
+            let told = |at: &&usize| changed(at) || definition.layout.key.contains(at);
+            self.columns(definition.layout.selected.iter().filter(told), new);
             self.out.push(b'}');
         }
         self.headers("update", place);
@@ -131,8 +130,8 @@ impl<'d> Writer<'d> {
         let definition = self.definition;
         self.begin();
         self.key(old);
-        let whole = definition.replica == Replica::Full || !definition.has_primary_key;
-        self.value(if whole { &definition.selected } else { &definition.key }, old);
+        let whole = definition.replica == Replica::Full || !definition.layout.has_primary_key;
+        self.value(if whole { &definition.layout.selected } else { &definition.layout.key }, old);
         self.headers("delete", place);
         if let Some(new) = to {
             self.other_key("key_change_to", new);
@@ -210,8 +209,8 @@ impl<'d> Writer<'d> {
     }
 
     fn write_key(&mut self, row: &Row<'_>) {
-        self.out.extend_from_slice(&self.template.key);
-        for at in &self.definition.key {
+        self.out.extend_from_slice(&self.definition.layout.template.key);
+        for at in &self.definition.layout.key {
             self.out.push(b'/');
             match row[*at] {
                 None => self.out.push(b'_'),
@@ -247,7 +246,7 @@ impl<'d> Writer<'d> {
             if count > 0 {
                 self.out.push(b',');
             }
-            self.out.extend_from_slice(&self.template.names[*at]);
+            self.out.extend_from_slice(&self.definition.layout.template.names[*at]);
             json::write_text(row[*at], &mut self.out);
         }
     }
@@ -256,7 +255,7 @@ impl<'d> Writer<'d> {
         self.out.extend_from_slice(b",\"headers\":{\"operation\":\"");
         self.out.extend_from_slice(operation.as_bytes());
         self.out.extend_from_slice(b"\",");
-        self.out.extend_from_slice(&self.template.relation);
+        self.out.extend_from_slice(&self.definition.layout.template.relation);
         self.out.extend_from_slice(b",\"lsn\":\"");
         json::write_number(place.lsn.0, &mut self.out);
         self.out.extend_from_slice(b"\",\"op_position\":");
@@ -270,6 +269,18 @@ impl<'d> Writer<'d> {
 /// `up-to-date`, as of everything before `lsn`.
 pub(super) fn up_to_date(lsn: Lsn) -> String {
     format!("{{\"headers\":{{\"control\":\"up-to-date\",\"global_last_seen_lsn\":\"{}\"}}}}", lsn.0)
+}
+
+/// `FirstNormalTransactionId` (`src/include/access/transam.h`): a snapshot up to here has seen nobody's rows.
+pub(super) const FIRST_XID: u64 = 3;
+
+/// A control message: these transactions are in the rows.
+pub(super) fn snapshot_end(xmin: u64, xmax: u64, running: &[u64]) -> String {
+    let running: Vec<String> = running.iter().map(|xid| format!("\"{xid}\"")).collect();
+    format!(
+        "{{\"headers\":{{\"control\":\"snapshot-end\",\"xmin\":\"{xmin}\",\"xmax\":\"{xmax}\",\"xip_list\":[{}]}}}}",
+        running.join(",")
+    )
 }
 
 /// The only message of a 409.

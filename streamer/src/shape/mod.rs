@@ -6,15 +6,18 @@
 
 mod admission;
 mod answer;
+pub mod catalog;
 mod chunks;
 mod copy;
 mod definition;
 mod error;
 pub mod filter;
+mod group;
 mod initial;
 mod inner;
 mod json;
 mod known;
+mod layout;
 mod live;
 mod mapping;
 mod memory;
@@ -27,6 +30,9 @@ mod reader;
 mod request;
 mod router;
 mod routes;
+mod session;
+mod shared;
+mod source;
 mod spill;
 mod stream;
 mod subset;
@@ -34,6 +40,7 @@ pub mod table;
 mod tables;
 mod tale;
 mod turns;
+mod wake;
 
 pub use answer::{Answer, Body, Page};
 pub use definition::{LogMode, Replica, Wanted};
@@ -51,11 +58,11 @@ use crate::log::{Feed, Log, Transaction};
 use crate::seam;
 use admission::{Admission, Admitted};
 use answer::Asking;
-use chunks::Room;
 use definition::Definition;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
-use initial::{CONCURRENT_SNAPSHOTS, Chunk, Initial, Source};
+use initial::{Chunk, Initial};
 use known::Known;
+use layout::Layouts;
 use live::Shape;
 use memory::Memory;
 use message::Framing;
@@ -63,13 +70,13 @@ use pieces::Piece;
 use prometheus_client::metrics::gauge::Gauge;
 use reader::Messages;
 use router::Router;
+use source::Source;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use table::TableSchema;
 use tables::Tables;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use turns::Turns;
 
 /// How long a request waits for the source's first connection after a start.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
@@ -110,6 +117,7 @@ pub struct Shapes {
     router: Router,
     settings: Settings,
     known: Mutex<Known>,
+    layouts: Layouts,
     initial: Arc<Admission>,
     existing: Arc<Admission>,
     answers: Arc<Memory>,
@@ -148,21 +156,15 @@ impl Shapes {
         shutdown: CancellationToken,
     ) -> Self {
         let tables = Arc::new(Tables::new(database.clone(), registry, settings.auto_publish));
-        let source = Source {
-            log: Arc::clone(&log),
-            database,
-            tables: Arc::clone(&tables),
-            room: Arc::new(Room::new(chunks::MEMORY_BYTES, settings.snapshot_bytes)),
-            turns: Turns::new(CONCURRENT_SNAPSHOTS),
-            inners: inner::Inners::default(),
-            chunk_bytes: settings.chunk_bytes,
-        };
+        let (snapshot_bytes, chunk_bytes) = (settings.snapshot_bytes, settings.chunk_bytes);
+        let source = Source::new(Arc::clone(&log), database, Arc::clone(&tables), snapshot_bytes, chunk_bytes);
         Self {
             log,
             tables,
             source: Arc::new(source),
             router: Router::new(),
             known: Mutex::default(),
+            layouts: Layouts::default(),
             initial: Admission::new("initial", settings.initial_requests, open),
             existing: Admission::new("existing", settings.existing_requests, open),
             answers: Memory::new(ANSWERS_BYTES),
@@ -334,8 +336,8 @@ impl Shapes {
             looked.map_err(|error| tables::hidden(error, reach, schema, name))
         };
         let table = look(&schema, &name).await?;
-        let key = (wanted.clone(), reach.clone());
-        let known = self.known().wanted(&key);
+        let request = wanted.identity(reach);
+        let known = self.known().wanted(&request);
         let names = match &known {
             Some(shape) => shape.definition().inner_names(),
             None => wanted.inner_tables()?,
@@ -345,20 +347,20 @@ impl Shapes {
             inner.push(look(schema, name).await.map_err(of_subquery)?);
         }
         if let Some(shape) = known
-            && Arc::ptr_eq(&shape.definition().table, &table)
-            && (shape.definition().inner.iter().zip(&inner)).all(|(known, now)| Arc::ptr_eq(known, now))
+            && Arc::ptr_eq(&shape.definition().layout.table, &table)
+            && (shape.definition().layout.inner.iter().zip(&inner)).all(|(known, now)| Arc::ptr_eq(known, now))
             && shape.epoch == epoch
             && !shape.is_stale()
         {
             return Ok((shape, table));
         }
-        let definition = Definition::new(wanted, Arc::clone(&table), &inner, reach, epoch);
+        let definition = Definition::new(wanted, &table, &inner, reach, epoch, &self.layouts);
         let definition = definition.map_err(|error| match error {
             ShapeError::Unreadable => tables::hidden(error, reach, &schema, &name),
             other => other,
         })?;
         let mut known = self.known();
-        let shape = known.remember(key, definition, epoch);
+        let shape = known.remember(request, definition, epoch);
         if self.source.room.is_tight() {
             known.shed(&shape);
         }
@@ -538,7 +540,7 @@ impl Shapes {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => ended = true,
-                _ = wakes.changed() => {}
+                () = wakes.changed() => {}
                 () = sleep_until(deadline) => ended = true,
             }
         }

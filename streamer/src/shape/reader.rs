@@ -2,12 +2,13 @@
 //! for the log that is read; others get their turn in between, however much there is.
 
 use super::definition::Definition;
-use super::mapping::{Mapping, Mappings};
-use super::message::{Framing, Place, Row, Template, Writer};
+use super::mapping::Mapping;
+use super::message::{Framing, Place, Row, Writer};
 use crate::log::{Log, RowChange, RowKind, RowsRead, Table, Transaction};
 use bytes::Bytes;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::yield_now;
 
 /// Row changes looked at in one go, in bytes of the ring, before others get their turn.
@@ -60,22 +61,26 @@ pub(super) struct From<'a> {
     pub(super) hits: Option<&'a Hits>,
 }
 
-/// A shape's definition with what rendering it needs.
+/// Judges and renders by a shape's definition.
 #[derive(Debug)]
 pub(super) struct Renderer {
     pub(super) definition: Definition,
-    pub(super) template: Template,
-    mappings: Mappings,
+    /// The newest LSN that handles have, or must not have.
+    newest: AtomicU64,
 }
 
 impl Renderer {
     pub(super) fn new(definition: Definition) -> Self {
-        let template = Template::new(&definition);
-        Self { definition, template, mappings: Mappings::default() }
+        Self { definition, newest: AtomicU64::new(0) }
+    }
+
+    /// Whether this is newer than the LSN of every handle so far. If so, no other may have it.
+    pub(super) fn is_new(&self, lsn: Lsn) -> bool {
+        self.newest.fetch_max(lsn.0, Ordering::AcqRel) < lsn.0
     }
 
     pub(super) fn writer(&self, framing: Framing) -> Writer<'_> {
-        Writer::new(&self.definition, &self.template, framing)
+        Writer::new(&self.definition, framing)
     }
 
     /// What the log has behind a place, up to about `limit` bytes.
@@ -91,7 +96,7 @@ impl Renderer {
             }
         }
         loop {
-            let members = &self.definition.members;
+            let members = &self.definition.layout.members;
             let read = match hits.take() {
                 Some(hits) => log.rows_at(epoch, members, messages.next, &hits.commits, hits.upto),
                 None => log.rows(epoch, members, messages.next, BYTES_PER_READ),
@@ -138,14 +143,15 @@ impl Renderer {
         let mut mapping: Option<(&Arc<Table>, Arc<Mapping>)> = None;
         let mut steps = 0;
         for change in transaction.rows.after(behind) {
-            if self.definition.members.binary_search(&change.table.oid).is_err() {
+            if self.definition.layout.members.binary_search(&change.table.oid).is_err() {
                 continue;
             }
             if matches!(change.kind, RowKind::Truncate | RowKind::Untold) {
                 return Told::Broken;
             }
             if !mapping.as_ref().is_some_and(|(table, _)| Arc::ptr_eq(table, change.table)) {
-                let Some(found) = self.mappings.of(change.table, &self.definition.table) else { return Told::Broken };
+                let layout = &self.definition.layout;
+                let Some(found) = layout.mappings.of(change.table, &layout.table) else { return Told::Broken };
                 mapping = Some((change.table, found));
             }
             let Some((_, places)) = &mapping else { continue };
@@ -188,8 +194,8 @@ impl Renderer {
         match (was, is) {
             (false, true) => Verdict::Insert,
             (true, false) => Verdict::Delete,
-            (true, true) if definition.key.iter().any(|at| old_row[*at] != new_row[*at]) => Verdict::KeyChange,
-            (true, true) if definition.selected.iter().any(|at| old_row[*at] != new_row[*at]) => Verdict::Update,
+            (true, true) if definition.layout.key.iter().any(|at| old_row[*at] != new_row[*at]) => Verdict::KeyChange,
+            (true, true) if definition.layout.selected.iter().any(|at| old_row[*at] != new_row[*at]) => Verdict::Update,
             _ => Verdict::Nothing,
         }
     }

@@ -1,9 +1,10 @@
 //! Which shapes a change concerns: found by the index, and woken. A shape that nobody has asked for lately is not watched,
 //! and costs nothing.
 
-use super::initial::is_same;
 use super::live::Shape;
 use super::routes::Routes;
+use super::session::is_same;
+use super::table::TableSchema;
 use super::tables::Tables;
 use crate::log::Log;
 use headwater_model::cursor::Lsn;
@@ -20,6 +21,9 @@ const WATCHED: Duration = Duration::from_mins(1);
 
 /// How often the catalog is asked whether tables with readers are what they were: DDL that touches no row is not in the WAL.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Tables in one look: the catalog answers for so many within milliseconds.
+const TABLES_PER_LOOK: usize = 256;
 
 /// Finds the shapes that a change concerns.
 #[derive(Debug)]
@@ -128,40 +132,40 @@ impl Router {
 
     /// Ends shapes whose table is another one by now.
     async fn look(&self, tables: &Tables) {
-        let shapes = self.all();
-        let mut seen: HashMap<(String, String), Vec<Arc<Shape>>> = HashMap::new();
-        for shape in shapes {
-            for table in shape.definition().tables() {
-                seen.entry((table.schema.clone(), table.name.clone())).or_default().push(Arc::clone(&shape));
-            }
-        }
-        for ((schema, name), shapes) in seen {
-            match tables.look(&schema, &name).await {
+        let known = self.tables();
+        let mut changed = Vec::new();
+        for some in known.chunks(TABLES_PER_LOOK) {
+            let names: Vec<(&str, &str)> = some.iter().map(|table| (&*table.schema, &*table.name)).collect();
+            match tables.look_at(&names).await {
                 Ok(now) => {
-                    let changed = |shape: &&Arc<Shape>| {
-                        let mut known = shape.definition().tables();
-                        let known = known.find(|table| table.schema == schema && table.name == name);
-                        known.is_some_and(|known| now.as_ref().is_none_or(|now| !is_same(now, known)))
-                    };
-                    for shape in shapes.iter().filter(changed) {
-                        tracing::debug!(table = name, "a shape's table has changed; its clients start anew");
-                        shape.end();
-                        self.forget(shape);
-                    }
+                    let pairs = some.iter().zip(now);
+                    let other = |now: Option<TableSchema>, known| now.is_none_or(|now| !is_same(&now, known));
+                    changed.extend(pairs.filter_map(|(known, now)| other(now, known).then_some(known)));
                 }
                 Err(error) => tracing::debug!(%error, "cannot look whether tables have changed"),
             }
+        }
+        if changed.is_empty() {
+            return;
+        }
+        let is_changed = |table: &Arc<TableSchema>| changed.iter().any(|changed| Arc::ptr_eq(changed, table));
+        for shape in self.which(|shape| shape.definition().layout.tables().any(is_changed)) {
+            let table = &shape.definition().layout.table.name;
+            tracing::debug!(table, "a shape's table has changed; its clients start anew");
+            shape.end();
+            self.forget(&shape);
         }
     }
 
     /// Shapes that nobody asks for any more.
     fn sweep(&self) {
         let now = self.started.elapsed().as_secs();
-        for shape in self.all() {
+        let is_idle = |shape: &Shape| {
             let idle = now.saturating_sub(shape.asked_at.load(Ordering::Relaxed));
-            if idle > WATCHED.as_secs() && !shape.has_readers() {
-                self.forget(&shape);
-            }
+            idle > WATCHED.as_secs() && !shape.has_readers()
+        };
+        for shape in self.which(is_idle) {
+            self.forget(&shape);
         }
     }
 
@@ -172,9 +176,25 @@ impl Router {
         shape.routed.store(false, Ordering::Release);
     }
 
-    fn all(&self) -> Vec<Arc<Shape>> {
+    /// The tables of all shapes, each once.
+    fn tables(&self) -> Vec<Arc<TableSchema>> {
+        let mut known: HashMap<*const TableSchema, &Arc<TableSchema>> = HashMap::new();
+        let routes = self.lock();
+        routes.each(|shape| {
+            for table in shape.definition().layout.tables() {
+                known.entry(Arc::as_ptr(table)).or_insert(table);
+            }
+        });
+        known.into_values().map(Arc::clone).collect()
+    }
+
+    fn which(&self, is_one: impl Fn(&Shape) -> bool) -> Vec<Arc<Shape>> {
         let mut all = Vec::new();
-        self.lock().each(|shape| all.push(Arc::clone(shape)));
+        self.lock().each(|shape| {
+            if is_one(shape) {
+                all.push(Arc::clone(shape));
+            }
+        });
         all
     }
 

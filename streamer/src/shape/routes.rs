@@ -84,7 +84,7 @@ impl Routes {
     pub(super) fn add(&mut self, shape: &Arc<Shape>) {
         let definition = shape.definition();
         let route = definition.route();
-        for member in &definition.watched {
+        for member in &definition.layout.watched {
             let routes = self.tables.entry(*member).or_default();
             // A subquery may read the shape's own table, with another condition.
             let route = route.as_ref().filter(|_| !definition.is_inner(*member));
@@ -106,7 +106,7 @@ impl Routes {
     pub(super) fn remove(&mut self, shape: &Arc<Shape>) {
         let definition = shape.definition();
         let route = definition.route();
-        for member in &definition.watched {
+        for member in &definition.layout.watched {
             let Some(routes) = self.tables.get_mut(member) else { continue };
             let route = route.as_ref().filter(|_| !definition.is_inner(*member));
             routes.all.remove(&id(shape));
@@ -131,12 +131,11 @@ impl Routes {
     }
 
     /// Every shape once.
-    pub(super) fn each(&self, mut take: impl FnMut(&Arc<Shape>)) {
-        let mut seen = HashSet::new();
-        for (id, shape) in self.tables.values().flat_map(|routes| &routes.all) {
-            if seen.insert(*id) {
-                take(shape);
-            }
+    pub(super) fn each<'a>(&'a self, mut take: impl FnMut(&'a Arc<Shape>)) {
+        for (table, routes) in &self.tables {
+            // It stands under all the tables that it watches.
+            let is_first = |shape: &&Arc<Shape>| shape.definition().layout.watched.first() == Some(table);
+            routes.all.values().filter(is_first).for_each(&mut take);
         }
     }
 
@@ -171,7 +170,7 @@ impl Routes {
 
 impl Column {
     fn of(route: &Route<'_>, definition: &Definition) -> Self {
-        Self { name: definition.table.columns[route.column].name.clone(), elements: route.elements }
+        Self { name: definition.layout.table.columns[route.column].name.clone(), elements: route.elements }
     }
 }
 

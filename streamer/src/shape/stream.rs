@@ -1,12 +1,12 @@
 //! One client's changes as they come: SSE blocks, each batch closed by `up-to-date`, which is where the client comes back.
 
+use super::live::Wakes;
 use super::message::{Framing, up_to_date};
 use super::{Admitted, Shapes, Standing};
 use bytes::Bytes;
 use headwater_model::cursor::{Lsn, Offset};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// Proxies close what says nothing for half a minute or a minute; ElectricSQL's interval.
@@ -21,7 +21,7 @@ pub struct Stream {
     shapes: Arc<Shapes>,
     standing: Standing,
     after: Offset,
-    wakes: watch::Receiver<u64>,
+    wakes: Wakes,
     greeted: bool,
     ends_at: Instant,
     keep_alive_at: Instant,
@@ -83,7 +83,7 @@ impl Stream {
             tokio::select! {
                 biased;
                 () = self.shapes.shutdown.cancelled() => return None,
-                _ = self.wakes.changed() => {}
+                () = self.wakes.changed() => {}
                 () = sleep_until(self.ends_at) => return None,
                 () = sleep_until(self.keep_alive_at) => {
                     self.keep_alive_at = Instant::now() + KEEP_ALIVE;

@@ -5,11 +5,11 @@ use super::copy::Lines;
 use super::definition::Definition;
 use super::error::ShapeError;
 use super::filter::{parse_order_by, parse_subset};
-use super::initial::{begin, condition_error};
 use super::memory::Memory;
 use super::message::Framing;
 use super::reader::Renderer;
 use super::request::{Parameters, check_numbers, is_known};
+use super::session::{begin, condition_error};
 use super::table::{TableSchema, quote};
 use crate::database::Database;
 use crate::seam;
@@ -160,9 +160,10 @@ impl Subset {
     /// The query's end, from WHERE on.
     fn to_sql(&self, definition: &Definition) -> Result<String, ShapeError> {
         // What may not be asked about does not exist.
-        let mut visible = TableSchema::clone(&definition.table);
-        if let Some(queryable) = &definition.queryable {
-            let names: Vec<&str> = queryable.iter().map(|at| definition.table.columns[*at].name.as_str()).collect();
+        let mut visible = TableSchema::clone(&definition.layout.table);
+        if let Some(queryable) = &definition.layout.queryable {
+            let names: Vec<&str> =
+                queryable.iter().map(|at| definition.layout.table.columns[*at].name.as_str()).collect();
             visible.columns.retain(|column| names.contains(&column.name.as_str()));
         }
         let mut sql = definition.condition();
@@ -207,10 +208,10 @@ impl Subset {
             .try_get(0)
             .map_err(crate::error::Error::from)?;
         let lsn: Lsn = lsn.parse().unwrap_or_default();
-        begin(&session, &definition.table).await?;
+        begin(&session, &definition.layout.table).await?;
         session.batch_execute(&format!("set local statement_timeout = '{}s'", PATIENCE.as_secs())).await?;
         let read = definition.read();
-        let names: Vec<String> = read.iter().map(|at| quote(&definition.table.columns[*at].name)).collect();
+        let names: Vec<String> = read.iter().map(|at| quote(&definition.layout.table.columns[*at].name)).collect();
         let sql = format!("copy (select {} from {} where {condition}) to stdout", names.join(", "), definition.from());
         let client_error = |error: tokio_postgres::Error| match condition_error(error.into()) {
             ShapeError::Invalid(errors) => ShapeError::Invalid(serde_json::json!({ "subset": errors })),
@@ -218,7 +219,7 @@ impl Subset {
         };
         let rows = session.copy_out(&sql).await.map_err(client_error)?;
         let mut rows = pin!(rows);
-        let mut lines = Lines::new(definition.table.columns.len(), read);
+        let mut lines = Lines::new(definition.layout.table.columns.len(), read);
         let mut writer = renderer.writer(Framing::Array);
         while let Some(line) = rows.try_next().await.map_err(client_error)? {
             lines.read(&line, |row| writer.marked_row(row, mark));

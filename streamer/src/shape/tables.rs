@@ -1,10 +1,14 @@
 //! The tables that shapes are of, as the catalog has them now; asked at most a few times a second, however many clients ask.
 
+use super::catalog::{self, Found};
 use super::error::ShapeError;
 use super::publish;
-use super::table::{self, Found, TableSchema};
+use super::shared::Shared;
+use super::table::TableSchema;
 use crate::database::Database;
+use crate::error::Error;
 use crate::identity::Reach;
+use deadpool_postgres::Object;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +33,11 @@ pub(super) struct Tables {
 
 /// One table; the lock is held while the catalog is asked, so that those who come meanwhile share the answer.
 #[derive(Debug, Default)]
-struct Known(tokio::sync::Mutex<Option<Answer>>);
+struct Known {
+    answer: tokio::sync::Mutex<Option<Answer>>,
+    /// What [`Tables::look`] has seen.
+    look: Shared<Option<Arc<TableSchema>>>,
+}
 
 #[derive(Debug)]
 struct Answer {
@@ -55,8 +63,8 @@ impl Tables {
 
     async fn get(&self, schema: &str, name: &str, since: Instant) -> Result<Arc<TableSchema>, ShapeError> {
         let key = (schema.to_owned(), name.to_owned());
-        let known = Arc::clone(self.lock().entry(key.clone()).or_default());
-        let mut answer = known.0.lock().await;
+        let known = self.known(&key);
+        let mut answer = known.answer.lock().await;
         if let Some(answer) = answer.as_ref().filter(|answer| answer.asked >= since) {
             return Ok(Arc::clone(&answer.table));
         }
@@ -85,7 +93,7 @@ impl Tables {
             return Err(missing(schema, name));
         }
         let client = self.database.get().await?;
-        let found = table::load(&**client, schema, name, PUBLICATION, self.registry).await?;
+        let found = self.load(&client, &[(schema, name)]).await?.pop().flatten();
         let Some(found) = found else { return Err(missing(schema, name)) };
         if !found.servable {
             let message = format!(
@@ -106,8 +114,7 @@ impl Tables {
         drop(client);
         let mut client = self.database.get().await?;
         publish::publish(&mut client, &found.table, PUBLICATION).await?;
-        let found = table::load(&**client, schema, name, PUBLICATION, self.registry).await?;
-        match found {
+        match self.load(&client, &[(schema, name)]).await?.pop().flatten() {
             Some(found) if is_ready(&found) => Ok(found.table),
             Some(_) => Err(ShapeError::busy("Failed to create shape, please retry", 1)),
             None => Err(missing(schema, name)),
@@ -118,11 +125,26 @@ impl Tables {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The catalog's own word of a table, from outside any snapshot.
-    pub(super) async fn look(&self, schema: &str, name: &str) -> Result<Option<TableSchema>, ShapeError> {
+    /// The catalog's own word of a table, from outside any snapshot, as it is now.
+    pub(super) async fn look(&self, table: &TableSchema) -> Result<Option<Arc<TableSchema>>, ShapeError> {
+        let known = self.known(&(table.schema.clone(), table.name.clone()));
+        let look = async || Ok(self.look_at(&[(&table.schema, &table.name)]).await?.pop().flatten().map(Arc::new));
+        known.look.now(look).await
+    }
+
+    /// The same of many tables.
+    pub(super) async fn look_at(&self, names: &[(&str, &str)]) -> Result<Vec<Option<TableSchema>>, ShapeError> {
         let client = self.database.get().await?;
-        let found = table::load(&**client, schema, name, PUBLICATION, self.registry).await?;
-        Ok(found.filter(is_ready).map(|found| found.table))
+        let found = self.load(&client, names).await?;
+        Ok(found.into_iter().map(|found| found.filter(is_ready).map(|found| found.table)).collect())
+    }
+
+    async fn load(&self, client: &Object, names: &[(&str, &str)]) -> Result<Vec<Option<Found>>, Error> {
+        catalog::load(client, names, PUBLICATION, self.registry).await
+    }
+
+    fn known(&self, name: &(String, String)) -> Arc<Known> {
+        Arc::clone(self.lock().entry(name.clone()).or_default())
     }
 }
 

@@ -8,12 +8,12 @@
 use super::definition::Definition;
 use super::error::ShapeError;
 use super::filter::{Dnf, Filter, Slot};
-use super::initial::{FIRST_XID, Source, snapshot_end};
 use super::inner::rows_at::{Relation, part_since};
 use super::inner::selection::{Selection, Sets, Side, Step, owned};
 use super::inner::values::Value;
-use super::message::{Framing, Place, Row, Writer};
+use super::message::{FIRST_XID, Framing, Place, Row, Writer, snapshot_end};
 use super::reader::{Messages, Renderer};
+use super::source::Source;
 use crate::log::Transaction;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
 use sha2::{Digest, Sha256};
@@ -56,9 +56,9 @@ impl Tale {
     pub(super) fn of(definition: &Definition, source: &Source, epoch: Epoch) -> Option<Self> {
         let filter = definition.filter.as_ref().filter(|filter| !filter.subqueries().is_empty())?;
         let inners = source.inners.of(filter, epoch);
-        let relation = Relation::new(Arc::clone(&definition.table));
+        let relation = Relation::new(Arc::clone(&definition.layout.table));
         let (filter, tenant) = (Some(filter.clone()), definition.tenant.clone());
-        let selection = Selection::new(relation, filter, tenant, inners, &definition.selected);
+        let selection = Selection::new(relation, filter, tenant, inners, &definition.layout.selected);
         Some(Self { selection, state: tokio::sync::Mutex::default() })
     }
 
@@ -238,10 +238,10 @@ impl<'a> Teller<'a> {
     fn update(&mut self, op: u64, old: &Side<'_>, new: &Side<'_>) {
         let definition = &self.renderer.definition;
         let (was, is) = (Reasons::of(definition, old), Reasons::of(definition, new));
-        if definition.key.iter().any(|at| old.row[*at] != new.row[*at]) {
+        if definition.layout.key.iter().any(|at| old.row[*at] != new.row[*at]) {
             self.change(op, |writer, place| writer.delete(place, old.row, Some(new.row)), &was.to_string());
             self.change(op + 1, |writer, place| writer.insert(place, new.row, Some(old.row)), &is.to_string());
-        } else if was != is || definition.selected.iter().any(|at| old.row[*at] != new.row[*at]) {
+        } else if was != is || definition.layout.selected.iter().any(|at| old.row[*at] != new.row[*at]) {
             let headers = format!("{}{is}", is.removed_since(&was));
             self.change(op, |writer, place| writer.update(place, old.row, new.row), &headers);
         }

@@ -78,9 +78,9 @@ enum Purpose {
 #[derive(Clone, Debug)]
 pub struct Filter {
     expr: Expr,
-    sql: String,
-    conditions: Vec<Condition>,
-    subqueries: Vec<Subquery>,
+    sql: Box<str>,
+    conditions: Box<[Condition]>,
+    subqueries: Box<[Subquery]>,
     dnf: Option<Dnf>,
 }
 
@@ -172,10 +172,12 @@ fn check_params(params: &BTreeMap<u32, String>) -> Result<(), WhereError> {
 impl Filter {
     fn made(expr: Expr, subqueries: Vec<Subquery>, table: &TableSchema) -> Result<Self, WhereError> {
         let dnf = if subqueries.is_empty() { None } else { Some(Dnf::of(&expr, table, &subqueries)?) };
-        let sql = render::sql(&expr, table, &subqueries);
-        let conditions = conditions::of(&expr, table);
+        // Very many filters are kept: nothing has room to grow.
+        let sql = render::sql(&expr, table, &subqueries).into();
+        let conditions = conditions::of(&expr, table).into();
+        let subqueries = subqueries.into();
         // With subqueries it is rendered again, with what they have.
-        let expr = if subqueries.is_empty() { among::with_sets(&expr) } else { expr };
+        let expr = if dnf.is_none() { among::with_sets(&expr) } else { expr };
         Ok(Self { expr, sql, conditions, subqueries, dnf })
     }
 

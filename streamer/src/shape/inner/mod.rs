@@ -4,6 +4,7 @@
 //! Nothing of it needs to survive: the rows of a table at any place that the ring reaches are found again
 //! ([`rows_at`]), so what a subquery had there can be, and what follows from there is the same on every replica.
 
+mod first_rows;
 pub(super) mod rows_at;
 pub(super) mod selection;
 pub(super) mod values;
@@ -11,7 +12,8 @@ pub(super) mod values;
 use super::definition::describe_table;
 use super::error::ShapeError;
 use super::filter::{Filter, Subquery};
-use super::initial::Source;
+use super::source::Source;
+pub(super) use first_rows::first_rows;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use headwater_model::cursor::{Epoch, Lsn, Offset};

@@ -11,9 +11,10 @@ use crate::log::{Log, RowKind, RowsRead, Snapshot, Transaction};
 use crate::seam::{self, UNSEEN_PAUSE};
 use crate::shape::copy::Lines;
 use crate::shape::error::ShapeError;
-use crate::shape::initial::{Source, begin, condition_error, is_same};
 use crate::shape::mapping::Mappings;
 use crate::shape::message::Row;
+use crate::shape::session::{begin, condition_error, is_same};
+use crate::shape::source::Source;
 use crate::shape::table::{TableSchema, TenantRows, quote};
 use futures_util::TryStreamExt;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
@@ -90,11 +91,11 @@ pub(in crate::shape) async fn rows_at(
         let snapshot = seam::snapshot(&*session).await?;
         begin(&session, table).await?;
         // Now nobody can truncate or rewrite it. It has been the same since the shape was made, hence in the snapshot too.
-        let now = source.tables.look(&table.schema, &table.name).await?;
+        let now = source.tables.look(table).await?;
         if !now.is_some_and(|now| is_same(&now, table)) {
             return Err(ShapeError::Refetch(None));
         }
-        let marker = seam::mark(&source.database).await?;
+        let marker = source.marker().await?;
         let Some(missed) = seam::missed(&source.log, pin, &snapshot, marker).await? else {
             session.rollback().await?;
             sleep(UNSEEN_PAUSE).await;
