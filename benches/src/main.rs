@@ -73,6 +73,9 @@ struct Options {
     /// Changes of one turn through shapes.
     #[arg(long, default_value_t = 50_000)]
     shape_changes: u32,
+    /// How many shapes there are beside those that get the changes, turn by turn; the first is what the others are held against.
+    #[arg(long, value_delimiter = ',', default_value = "10,1000,10000,100000")]
+    shape_counts: Vec<usize>,
     /// Whether Postgres flushes to the disk.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     fsync: bool,

@@ -17,8 +17,6 @@ use crate::measured::{Bound, Measured, turns};
 use crate::process::{anonymous_kib, cpu_seconds, open_files_limit};
 use crate::{Options, server};
 
-/// Shapes of one tenant each, live as far as there are open files for their clients; the changes are those of the first ten.
-const COUNTS: [usize; 4] = [10, 1_000, 10_000, 100_000];
 /// More clients than this at a time tell nothing more.
 const MOST_WAITING: usize = 10_000;
 /// Clients of one shape.
@@ -61,24 +59,30 @@ fn name(count: usize) -> String {
     format!("{count} shapes")
 }
 
-/// Ten shapes get changes, beside more and more that get none.
+/// Ten shapes get changes, beside more and more that get none. They are of one tenant each, and live as far as there are open
+/// files for their clients.
 async fn through_many(postgres: &Postgres, options: &Options) -> Vec<Measured> {
     let what = "changes through tenant_id = … shapes";
-    let first = name(COUNTS[0]);
+    let counts = &options.shape_counts[..];
+    let first = name(counts[0]);
     let mut speed =
         Measured::new(what, "rows/s").fixed(&first, Some(Bound::AtLeast(20_000.0)), Some(Bound::AtLeast(60_000.0)));
     let mut cpu = Measured::new(what, "CPU µs/row of the streamer").fixed(&first, None, None);
     let mut latency = Measured::new("write → client, one row at a time, p50", "µs").fixed(&first, None, None);
     let mut idle = Measured::new("a shape that nobody reads", "KiB");
-    for count in &COUNTS[1..] {
+    let mut begun = Measured::new("shapes of one table, begun by requests", "shapes/s");
+    for count in &counts[1..] {
         speed = speed.claim(&name(*count), &first, Some(Bound::AtLeast(0.9)), None);
         cpu = cpu.claim(&name(*count), &first, None, None);
         latency = latency.claim(&name(*count), &first, None, None);
         idle = idle.fixed(&name(*count), Some(Bound::AtMost(4.0)), None);
+        begun = begun.fixed(&name(*count), None, None);
     }
     let most = open_files_limit().saturating_sub(OTHER_FILES).min(MOST_WAITING);
+    // The first turn of all would be the only cold one.
+    let _ = turn(postgres, counts[0], counts[0].min(most), options).await;
     for round in 0..options.rounds {
-        for count in turns(&COUNTS, round) {
+        for count in turns(counts, round) {
             if count > most {
                 eprintln!("    {most} of {count} shapes have a client that waits, the others had one a moment ago");
             }
@@ -88,9 +92,10 @@ async fn through_many(postgres: &Postgres, options: &Options) -> Vec<Measured> {
             cpu.add(&name(count), turn.cpu_us);
             latency.add(&name(count), turn.p50_us);
             idle.add(&name(count), turn.idle_kib);
+            begun.add(&name(count), turn.begun_per_second);
         }
     }
-    vec![speed, cpu, latency, idle]
+    vec![speed, cpu, latency, idle, begun]
 }
 
 #[derive(Debug)]
@@ -99,6 +104,7 @@ struct Turn {
     cpu_us: f64,
     p50_us: f64,
     idle_kib: f64,
+    begun_per_second: f64,
 }
 
 async fn turn(postgres: &Postgres, count: usize, waiting: usize, options: &Options) -> Turn {
@@ -111,12 +117,13 @@ async fn turn(postgres: &Postgres, count: usize, waiting: usize, options: &Optio
     let others = -OTHER_SHAPES..0;
     let _: Vec<Place> =
         stream::iter(others).map(|tenant| begin(&streamer, &http, tenant)).buffered(BEGUN_AT_A_TIME).collect().await;
-    let before = anonymous_kib(pid);
+    let (before, start) = (anonymous_kib(pid), Instant::now());
     let places: Vec<Place> = stream::iter(0..i32::try_from(count).unwrap())
         .map(|tenant| begin(&streamer, &http, tenant))
         .buffered(BEGUN_AT_A_TIME)
         .collect()
         .await;
+    let begun_per_second = count as f64 / start.elapsed().as_secs_f64();
     let idle_kib = (anonymous_kib(pid) - before) / count as f64;
 
     let mut readers = Readers::default();
@@ -141,7 +148,7 @@ async fn turn(postgres: &Postgres, count: usize, waiting: usize, options: &Optio
         latencies.push(start.elapsed().as_secs_f64() * 1e6);
     }
     latencies.sort_by(f64::total_cmp);
-    Turn { rows_per_second, cpu_us, p50_us: latencies[latencies.len() / 2], idle_kib }
+    Turn { rows_per_second, cpu_us, p50_us: latencies[latencies.len() / 2], idle_kib, begun_per_second }
 }
 
 /// All clients want the same: one answer is made, and sent a thousand times.
