@@ -105,6 +105,20 @@ impl Appender {
         }
     }
 
+    /// Whether somebody has given the table an index over expressions, or for some rows only.
+    pub(crate) fn calls_functions(&self) -> bool {
+        // SAFETY: as many infos as there are indexes; the one taken out is over columns.
+        let infos = unsafe {
+            let count = usize::try_from((*self.indexes).ri_NumIndices).unwrap_or(0);
+            if count == 0 {
+                return false;
+            }
+            std::slice::from_raw_parts((*self.indexes).ri_IndexRelationInfo, count)
+        };
+        // SAFETY: as above.
+        infos.iter().any(|info| unsafe { !(**info).ii_Expressions.is_null() || !(**info).ii_Predicate.is_null() })
+    }
+
     /// Adds an event; returns its position.
     pub(crate) fn append(&mut self, event: &NewEvent<'_>) -> i64 {
         let bytes = event.payload.len() + event.entity_id.len();

@@ -34,11 +34,14 @@ fn slewing_allows(passed: i64) -> i64 {
 const EVENTS_LOOKED_AT: u32 = 100;
 
 /// Whether events may be recorded with instants at or above `now`, because the clock was set back: by another run of
-/// the server, on another machine, or under this backend's eyes.
-pub(crate) fn is_behind(now: Micros) -> bool {
+/// the server, on another machine, or under this backend's eyes. What `acting` gives lives while the events are asked.
+pub(crate) fn is_behind<T>(now: Micros, acting: impl FnOnce() -> T) -> bool {
     let monotonic = Instant::now();
     let floor = FLOOR.get().map_or_else(
-        || Floor { instant: newest_recorded().unwrap_or(Micros(i64::MIN)), clock: now, monotonic },
+        || {
+            let _acting = acting();
+            Floor { instant: newest_recorded().unwrap_or(Micros(i64::MIN)), clock: now, monotonic }
+        },
         |floor| {
             let passed = i64::try_from((monotonic - floor.monotonic).as_micros()).unwrap_or(i64::MAX);
             let set_back = now.0.saturating_sub(floor.clock.0) < passed.saturating_sub(slewing_allows(passed));

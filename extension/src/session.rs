@@ -61,6 +61,50 @@ pub(crate) fn role_open_to_caller(name: &str) -> Oid {
     }
 }
 
+/// A function of ours that acts as its owner where it needs to, and only there, instead of being `security definer` with a
+/// `search_path` of its own throughout: to set that up and to take it back is a seventh of what it costs to capture a row.
+///
+/// Whoever acts as the owner has the path pinned, always.
+#[derive(Clone, Copy)]
+pub(crate) struct Definer(Oid);
+
+impl Definer {
+    /// The function that is being called.
+    ///
+    /// # Safety
+    /// A call by the function manager.
+    pub(crate) unsafe fn of(call: pg_sys::FunctionCallInfo) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { (*(*call).flinfo).fn_oid })
+    }
+
+    /// Acts as the owner until dropped, with what `set search_path = pg_catalog, pg_temp` sets.
+    pub(crate) fn act(self) -> ActingAs {
+        let mut settings = Settings::unchanged();
+        settings.set(c"search_path", "pg_catalog, pg_temp");
+        ActingAs::begin(self.owner(), 0, settings)
+    }
+
+    #[expect(clippy::cast_ptr_alignment, reason = "a tuple's data is aligned")]
+    fn owner(self) -> Oid {
+        // SAFETY: a catalog look-up; the tuple is released.
+        unsafe {
+            let cache = pg_sys::SysCacheIdentifier::PROCOID.cast_signed();
+            let tuple = pg_sys::SearchSysCache1(cache, self.0.into());
+            if tuple.is_null() {
+                raise(
+                    PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+                    format!("the function with the OID {} is gone", self.0.to_u32()),
+                    "Try again: the extension was dropped at this moment.",
+                );
+            }
+            let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>()).proowner;
+            pg_sys::ReleaseSysCache(tuple);
+            owner
+        }
+    }
+}
+
 /// Who owns a table.
 #[expect(clippy::cast_ptr_alignment, reason = "a tuple's data is aligned")]
 fn owner(relid: Oid) -> Oid {

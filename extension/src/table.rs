@@ -20,6 +20,7 @@ use crate::raise::raise;
 use crate::head::object;
 use crate::ingest::unseen::KeyIndexes;
 use crate::render::{self, Column, Row, RowRenderer, Writer};
+use crate::session::Definer;
 use crate::settings::Settings;
 use crate::spi::{SetStatement, Statement, for_each_row, latest};
 
@@ -191,11 +192,12 @@ fn forget_what_changed() {
 }
 
 /// The table whose trigger fired, as part of the entity that the trigger names.
-pub(crate) fn of_trigger(relid: Oid, entity_type: &str) -> Rc<Table> {
+pub(crate) fn of_trigger(relid: Oid, entity_type: &str, definer: Definer) -> Rc<Table> {
     forget_what_changed();
     if let Some(table) = BY_RELATION.with_borrow(|tables| tables.get(&relid).cloned()) {
         return table;
     }
+    let _acting = definer.act();
     let Some(table) = read(entity_type, Some(relid)) else {
         raise(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -274,14 +276,15 @@ pub(crate) fn read(entity_type: &str, member: Option<Oid>) -> Option<Table> {
         let spelt = listed(settable.iter().copied().filter(|column| !column.is_json).collect());
         let key: Vec<_> = entry.key_columns.iter().map(named).collect();
         let tenant = entry.tenant_column.as_ref().map(named);
+        let user = entry.user_column.as_ref().map(named);
         Some(Table {
             relid,
             name,
             entity_type: entity_type.to_owned(),
-            renderer: RowRenderer::new(&shared, &key, tenant.as_ref()),
+            renderer: RowRenderer::new(&shared, &key, tenant.as_ref(), user.as_ref()),
             key,
             tenant,
-            user: entry.user_column.as_ref().map(named),
+            user,
             settable: listed(settable),
             spelt,
             columns: shared,

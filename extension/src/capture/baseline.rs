@@ -5,14 +5,16 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
 use crate::render::{Row, Writer};
+use crate::session::Definer;
 use crate::settings::Settings;
 use crate::table::Table;
 
 /// From the transition table of the rows that were changed.
-pub(super) fn of_old_rows(table: &Table, data: &pg_sys::TriggerData) {
+pub(super) fn of_old_rows(table: &Table, data: &pg_sys::TriggerData, definer: Definer) {
     if table.backfilled {
         return;
     }
+    let _acting = definer.act();
     let _settings = Settings::for_rendering();
     Spi::connect_mut(|client| {
         // SAFETY: the trigger data that Postgres gave us; the connection is the one just opened.
@@ -22,10 +24,11 @@ pub(super) fn of_old_rows(table: &Table, data: &pg_sys::TriggerData) {
 }
 
 /// From one row.
-pub(super) fn of_row(table: &Table, row: &Row<'_>) {
+pub(super) fn of_row(table: &Table, row: &Row<'_>, definer: Definer) {
     if table.backfilled {
         return;
     }
+    let _acting = definer.act();
     let renderer = &table.renderer;
     let (mut writer, mut entity_id) = (Writer::default(), Vec::new());
     renderer.entity_id(row, &mut entity_id);

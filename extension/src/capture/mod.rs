@@ -9,6 +9,8 @@
 //!    statement come before its creates, so that keys that are handed on end with the row that has them now.
 //! 3. Ingest's own write of a row is passed over, nothing else that it sets off (see [`own_write`]).
 //! 4. A subscription's apply worker fires no statement triggers: there, and only there, a row trigger captures.
+//! 5. Rows are rendered and appended as whoever changed them: nothing of that asks for privileges or looks a name up in the
+//!    `search_path`. What does acts as the function's owner ([`Definer`]).
 
 mod baseline;
 mod nesting;
@@ -31,6 +33,7 @@ use crate::clock;
 use crate::head;
 use crate::raise::raise;
 use crate::render::{Row, Writer};
+use crate::session::{ActingAs, Definer};
 use crate::settings::{self, Settings};
 use crate::table::{self, Table};
 use nesting::{Ended, Fingerprint, Verdict};
@@ -61,7 +64,7 @@ extern "C-unwind" fn pg_finfo_capture_wrapper() -> &'static pg_sys::Pg_finfo_rec
 unsafe extern "C-unwind" fn capture_wrapper(call: pg_sys::FunctionCallInfo) -> Datum {
     #[expect(clippy::cast_ptr_alignment, reason = "the tag says that it is one")]
     // SAFETY: Postgres calls; whether as a trigger, the node's tag says.
-    let data = unsafe {
+    let (data, definer) = unsafe {
         let context = (*call).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
             raise(
@@ -70,13 +73,13 @@ unsafe extern "C-unwind" fn capture_wrapper(call: pg_sys::FunctionCallInfo) -> D
                 "headwater.enable makes the triggers.",
             );
         }
-        &*context.cast::<pg_sys::TriggerData>()
+        (&*context.cast::<pg_sys::TriggerData>(), Definer::of(call))
     };
-    capture(data);
+    capture(data, definer);
     Datum::from(0)
 }
 
-fn capture(data: &pg_sys::TriggerData) {
+fn capture(data: &pg_sys::TriggerData, definer: Definer) {
     // SAFETY: attach_member gives the entity's name as the only argument; the trigger lives as long as its relation is
     // open, which it is.
     let (entity_type, relid) = unsafe {
@@ -99,10 +102,10 @@ fn capture(data: &pg_sys::TriggerData) {
         nesting::begin(depth, relid, entity_type);
     } else if !for_row {
         let ended = if before { Ended::default() } else { nesting::end(depth, relid) };
-        let fired = Fired { data, table: table::of_trigger(relid, entity_type), depth };
+        let fired = Fired { data, table: table::of_trigger(relid, entity_type, definer), depth, definer };
         fired.statement(event, ended);
     } else if !nesting::is_open(depth, entity_type) {
-        let fired = Fired { data, table: table::of_trigger(relid, entity_type), depth };
+        let fired = Fired { data, table: table::of_trigger(relid, entity_type, definer), depth, definer };
         fired.row(event);
     }
 }
@@ -112,18 +115,19 @@ struct Fired<'d> {
     data: &'d pg_sys::TriggerData,
     table: std::rc::Rc<Table>,
     depth: i32,
+    definer: Definer,
 }
 
 impl Fired<'_> {
     /// The transition tables hold what changed; before a TRUNCATE, the table itself does.
     fn statement(self, event: u32, ended: Ended) {
         let table = &*self.table;
-        let _settings = table.renderer.depends_on_settings.then(Settings::for_rendering);
+        let _rendering = self.for_rendering();
         match event {
             pg_sys::TRIGGER_EVENT_INSERT => {
                 let own = own_write::take(table.relid, Operation::Insert);
                 let mut new = self.transition(self.data.tg_newtable);
-                let mut record = Record::new(table, self.depth, own, ended);
+                let mut record = Record::new(&self, own, ended);
                 while let Some(row) = new.next() {
                     record.created(&row);
                 }
@@ -134,10 +138,10 @@ impl Fired<'_> {
                 let own = own_write::take(table.relid, Operation::Update);
                 let mut old = self.transition(self.data.tg_oldtable);
                 if old.len() > 0 {
-                    baseline::of_old_rows(table, self.data);
+                    baseline::of_old_rows(table, self.data, self.definer);
                 }
                 let mut new = self.transition(self.data.tg_newtable);
-                let mut record = Record::new(table, self.depth, own, ended);
+                let mut record = Record::new(&self, own, ended);
                 let mut moved = 0_u64;
                 if old.len() != new.len() {
                     // A row that went to another partition, where a trigger swallowed it: nothing says which it was.
@@ -169,9 +173,9 @@ impl Fired<'_> {
                 let own = own_write::take(table.relid, Operation::Delete);
                 let mut old = self.transition(self.data.tg_oldtable);
                 if old.len() > 0 {
-                    baseline::of_old_rows(table, self.data);
+                    baseline::of_old_rows(table, self.data, self.definer);
                 }
-                let mut record = Record::new(table, self.depth, own, ended);
+                let mut record = Record::new(&self, own, ended);
                 while let Some(row) = old.next() {
                     record.deleted(&row);
                 }
@@ -180,8 +184,8 @@ impl Fired<'_> {
             }
             _ => {
                 // SAFETY: a TRUNCATE holds the table's strongest lock.
-                unsafe { rows::for_each(self.data.tg_relation, |row| baseline::of_row(table, row)) };
-                let mut record = Record::new(table, self.depth, None, ended);
+                unsafe { rows::for_each(self.data.tg_relation, |row| baseline::of_row(table, row, self.definer)) };
+                let mut record = Record::new(&self, None, ended);
                 // SAFETY: as above.
                 unsafe { rows::for_each(self.data.tg_relation, |row| record.deleted(row)) };
                 record.end();
@@ -192,14 +196,14 @@ impl Fired<'_> {
     /// One row, in a subscription's apply worker.
     fn row(self, event: u32) {
         let table = &*self.table;
-        let _settings = table.renderer.depends_on_settings.then(Settings::for_rendering);
+        let _rendering = self.for_rendering();
         // SAFETY: a row trigger has the tuples of its event, of the table's description.
         let tuple = |tuple: pg_sys::HeapTuple| unsafe { Tuple::of(tuple, (*self.data.tg_relation).rd_att) };
         let first = tuple(self.data.tg_trigtuple);
         if event != pg_sys::TRIGGER_EVENT_INSERT {
-            baseline::of_row(table, &first.row());
+            baseline::of_row(table, &first.row(), self.definer);
         }
-        let mut record = Record::new(table, self.depth, None, Ended::default());
+        let mut record = Record::new(&self, None, Ended::default());
         match event {
             pg_sys::TRIGGER_EVENT_INSERT => record.created(&first.row()),
             pg_sys::TRIGGER_EVENT_DELETE => record.deleted(&first.row()),
@@ -215,6 +219,16 @@ impl Fired<'_> {
             }
         }
         record.end();
+    }
+
+    /// Where values do not print the same under all settings, the path is one of those: names that it finds print without their
+    /// schema. Types of the application's are among them, whose functions have always printed as the owner.
+    fn for_rendering(&self) -> Option<(Settings, ActingAs)> {
+        let depends = self.table.renderer.depends_on_settings;
+        depends.then(|| {
+            let acting = self.definer.act();
+            (Settings::for_rendering(), acting)
+        })
     }
 
     fn transition(&self, store: *mut pg_sys::Tuplestorestate) -> TransitionTable {
@@ -236,6 +250,9 @@ struct Record<'t> {
     /// A statement on the same entity is around this one.
     within_another: bool,
     clock_is_behind: bool,
+    definer: Definer,
+    /// While indexes that the administrator has made call functions.
+    acting: Option<ActingAs>,
     user: Option<String>,
     created: String,
     updated: String,
@@ -250,7 +267,8 @@ struct Record<'t> {
 }
 
 impl<'t> Record<'t> {
-    fn new(table: &'t Table, depth: i32, own: Option<own_write::Entities>, ended: Ended) -> Self {
+    fn new(fired: &'t Fired<'_>, own: Option<own_write::Entities>, ended: Ended) -> Self {
+        let (table, depth, definer) = (&*fired.table, fired.depth, fired.definer);
         let within_another = nesting::keep_instants(depth, &table.entity_type);
         let now = clock::now();
         // SAFETY: deleted at `end`; before that by its parent, if an error comes first.
@@ -271,7 +289,9 @@ impl<'t> Record<'t> {
             ended,
             to_look_at: Vec::new(),
             within_another,
-            clock_is_behind: clock::is_behind(now),
+            clock_is_behind: clock::is_behind(now, || definer.act()),
+            definer,
+            acting: None,
             user: acting_user(),
             created: format!("{}.created", table.entity_type),
             updated: format!("{}.updated", table.entity_type),
@@ -381,7 +401,12 @@ impl<'t> Record<'t> {
                 Kind::Updated => &self.updated,
                 Kind::Deleted => &self.deleted,
             };
-            self.appender.get_or_insert_with(Appender::open).append(&NewEvent {
+            let appender = self.appender.get_or_insert_with(|| {
+                let appender = Appender::open();
+                self.acting = appender.calls_functions().then(|| self.definer.act());
+                appender
+            });
+            appender.append(&NewEvent {
                 id: clock::new_id(),
                 tenant: tenant.as_deref(),
                 entity_type: table.entity_type.as_bytes(),
@@ -423,6 +448,7 @@ impl<'t> Record<'t> {
         }
         let entity_id = String::from_utf8_lossy(&self.entity_id).into_owned();
         let tenant = tenant.map(String::from_utf8_lossy);
+        let _acting = self.definer.act();
         let head =
             Spi::connect_mut(|client| head::heads(client, &self.table.entity_type, tenant.as_deref(), &[entity_id]));
         head.into_iter().find_map(|head| head.last).map_or(self.now, |(at, _)| self.now.max(at.plus(1)))
@@ -432,12 +458,14 @@ impl<'t> Record<'t> {
         if let Some(appender) = self.appender {
             RECORDED.set(RECORDED.get() + appender.close());
         }
+        drop(self.acting);
         if self.writer.kept_bytes() <= MAX_KEPT_BYTES {
             WRITER.set(Some(self.writer));
         }
         // SAFETY: made in `new`.
         unsafe { pg_sys::MemoryContextDelete(self.memory) };
         if !self.to_look_at.is_empty() {
+            let _acting = self.definer.act();
             look_at(self.table, self.to_look_at);
         }
     }

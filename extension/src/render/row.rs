@@ -60,12 +60,12 @@ pub(crate) struct RowRenderer {
 }
 
 impl RowRenderer {
-    /// For rows of these columns, known by `key` and `tenant`.
-    pub(crate) fn new(columns: &[Column], key: &[Column], tenant: Option<&Column>) -> Self {
+    /// For rows of these columns, known by `key` and `tenant`; `user` is read beside it, as text.
+    pub(crate) fn new(columns: &[Column], key: &[Column], tenant: Option<&Column>, user: Option<&Column>) -> Self {
         let mut columns = columns.to_vec();
         columns.sort_by(|a, b| key_order(&a.name, &b.name));
         let depends_on_settings = columns.iter().any(|column| column.form.depends_on_settings())
-            || key.iter().chain(tenant).any(|column| column.text.depends_on_settings());
+            || key.iter().chain(tenant).chain(user).any(|column| column.text.depends_on_settings());
         Self { columns, key: key.to_vec(), tenant: tenant.cloned(), depends_on_settings }
     }
 

@@ -193,4 +193,92 @@ mod tests {
         // Plain SQL may put off what it likes.
         run("insert into ev.t values (10, 'quiet'); set constraints all deferred");
     }
+
+    /// Where capture acts as its owner, for whatever reason, the `search_path` is pinned, and eve is herself again before anything
+    /// of hers runs. She has no privilege on anything of ours, and operators of hers stand in front of her path.
+    #[pg_test]
+    fn capture_acts_as_its_owner_with_a_pinned_path_only() {
+        eve();
+        run("create function public.note() returns int language plpgsql as
+               $$ begin insert into public.heard values (current_user || ' ' || current_setting('search_path')); return 1; end $$;
+             create function public.acts(x text) returns text language plpgsql immutable as $$ begin perform public.note(); return x; end $$;
+             create index acts on headwater.event (public.acts(entity_id)) where entity_id <> 'none';
+             set local role eve;
+             create table ev.plain (id int primary key, n int);
+             create table ev.seen (id int primary key, c regclass);
+             create table ev.old (id int primary key, n int); insert into ev.old values (1, 1);
+             create function ev.differs(a text, b text) returns boolean language plpgsql as $$ begin perform ev.tell(); return true; end $$;
+             create operator ev.= (function = ev.differs, leftarg = text, rightarg = text);
+             create function ev.after() returns trigger language plpgsql as
+               $$ begin insert into public.heard values ('after: ' || current_user || ' ' || current_setting('search_path')); return null; end $$;
+             create trigger zz after insert or update on ev.plain for each statement execute function ev.after();
+             create trigger zz after insert or update on ev.seen for each statement execute function ev.after();
+             create trigger zz after insert or update on ev.old for each statement execute function ev.after();
+             reset role; revoke headwater_admin from eve;
+             select headwater.enable('ev.plain', 'plain'); select headwater.enable('ev.seen', 'seen');
+             select headwater.enable('ev.old', 'old', backfill => false); truncate public.heard");
+        let owner = one::<String>("select current_user::text").expect("a role");
+        for statement in [
+            "insert into ev.plain values (1, 1)",
+            // A path in which the name needs no schema.
+            "insert into ev.seen values (1, 'ev.plain')",
+            // Writes the baseline first.
+            "update ev.old set n = 2",
+        ] {
+            run("drop index if exists headwater.acts;
+                 create index acts on headwater.event (public.acts(entity_id)) where entity_id <> 'none'; truncate public.heard;
+                 set local role eve; set local search_path = ev, pg_catalog");
+            run(statement);
+            run("reset role; set local search_path = public");
+            let heard = rows("select distinct who from public.heard order by 1");
+            let expected =
+                json!([{"who": "after: eve ev, pg_catalog"}, {"who": format!("{owner} pg_catalog, pg_temp")}]);
+            assert_eq!(heard, expected, "{statement}");
+        }
+        assert_eq!(
+            rows("select payload->>'c' as c from headwater.event where entity_type = 'seen'"),
+            json!([{"c": "ev.plain"}])
+        );
+        assert_eq!(rows("select state from headwater.snapshot"), json!([{"state": {"id": 1, "n": 1}}]));
+
+        // With the clock set back, heads are asked for.
+        run("insert into headwater.event (id, entity_type, entity_id, event_type, payload, schema_version, occurred_at, recorded_at, source, applies)
+             values (headwater.uuid_v7(), 'plain', '1', 'plain.noted', '{}', 1, now() + interval '1 hour', now(), 'sql', true);
+             drop index headwater.acts; truncate public.heard");
+        crate::clock::forget();
+        run(
+            "set local role eve; set local search_path = ev, pg_catalog; update ev.plain set n = 2; reset role; set local search_path = public",
+        );
+        crate::clock::forget();
+        assert_eq!(rows("select who from public.heard"), json!([{"who": "after: eve ev, pg_catalog"}]));
+        assert_eq!(
+            one::<bool>(
+                "select occurred_at > now() + interval '59 minutes' from headwater.event where entity_type = 'plain' order by position desc limit 1"
+            ),
+            Some(true)
+        );
+    }
+
+    /// An error while capture acts as its owner leaves nobody with the owner's rights.
+    #[pg_test]
+    fn an_error_in_capture_leaves_its_owner_behind() {
+        eve();
+        run("create function public.fails(x text) returns text language plpgsql immutable as $$ begin raise exception 'no'; end $$;
+             set local role eve; create table ev.plain (id int primary key, n int); reset role; revoke headwater_admin from eve;
+             select headwater.enable('ev.plain', 'plain');
+             create index fails on headwater.event (public.fails(entity_id))");
+        run("set local role eve; set local search_path = ev, pg_catalog;
+             create function ev.caught() returns text language plpgsql as $$ begin
+               begin
+                 insert into ev.plain values (1, 1);
+                 return 'no error';
+               exception when raise_exception then
+                 return current_user || ' ' || current_setting('search_path');
+               end; end $$");
+        let left = one::<String>("select ev.caught()");
+        let now = one::<String>("select current_user || ' ' || current_setting('search_path')");
+        run("reset role; set local search_path = public");
+        assert_eq!(left.as_deref(), Some("eve ev, pg_catalog"));
+        assert_eq!(now.as_deref(), Some("eve ev, pg_catalog"));
+    }
 }
