@@ -18,6 +18,9 @@ const BETWEEN_CHUNKS: Duration = Duration::from_mins(1);
 /// A client that has got nothing yet comes back within this time, if only its connection was lost; else nobody waits any more.
 const BEFORE_FIRST_CHUNK: Duration = Duration::from_secs(2);
 
+/// A client that was told to begin anew comes at once, or after it has waited as clients do when they are told so often.
+const BEHIND_PROMISE: Duration = Duration::from_secs(10);
+
 /// How far the reading is.
 #[derive(Clone, Debug)]
 enum Progress {
@@ -45,8 +48,8 @@ struct Readers {
     waiting: usize,
     /// When somebody last began or stopped to wait.
     asked_at: Instant,
-    /// Whether anybody has got a part, or was told to come for it.
-    served: bool,
+    /// How long after that it is kept for who comes back.
+    patience: Duration,
 }
 
 /// Somebody waits for a part.
@@ -89,7 +92,7 @@ impl Initial {
     pub(super) fn new(room: Arc<Room>) -> Self {
         Self {
             chunks: Chunks::new(room),
-            readers: Mutex::new(Readers { waiting: 0, asked_at: Instant::now(), served: false }),
+            readers: Mutex::new(Readers { waiting: 0, asked_at: Instant::now(), patience: BEFORE_FIRST_CHUNK }),
             progress: Mutex::new(Progress::Starting),
             moved: Wake::default(),
             joint: OnceLock::new(),
@@ -145,7 +148,7 @@ impl Initial {
     /// How long it is wanted at least, if nobody asks for it any more.
     fn wanted_for(&self) -> Duration {
         let readers = self.readers();
-        let patience = if readers.served { BETWEEN_CHUNKS } else { BEFORE_FIRST_CHUNK };
+        let patience = readers.patience;
         if readers.waiting > 0 { patience } else { patience.saturating_sub(readers.asked_at.elapsed()) }
     }
 
@@ -181,9 +184,14 @@ impl Initial {
         Waiting(self)
     }
 
-    /// Somebody has got a part of it, or is about to come for it.
-    pub(super) fn serves(&self) {
-        self.readers().served = true;
+    /// Somebody was told to come for it.
+    pub(super) fn is_promised(&self) {
+        self.is_kept_for(BEHIND_PROMISE);
+    }
+
+    fn is_kept_for(&self, patience: Duration) {
+        let mut readers = self.readers();
+        readers.patience = readers.patience.max(patience);
     }
 
     /// Where rows and log meet; waits until it is known.
@@ -229,7 +237,7 @@ impl Initial {
             Progress::Failed(error) => Err(again(&error)),
             _ => match self.chunks.get(index) {
                 Some(rows) => {
-                    self.serves();
+                    self.is_kept_for(BETWEEN_CHUNKS);
                     Ok(Chunk::Rows(rows))
                 }
                 None => Err(ShapeError::busy("Failed to create shape, please retry", 1)),

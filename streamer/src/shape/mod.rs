@@ -405,7 +405,7 @@ impl Shapes {
         let initial = shape.initial(&self.source, reach);
         let joint = initial.joint().await?;
         // Whoever is told comes for it.
-        initial.serves();
+        initial.is_promised();
         Ok(shape.definition().handle(joint.lsn))
     }
 
@@ -460,6 +460,7 @@ impl Shapes {
                 (Some(initial), start)
             }
             ShapeOffset::Change(after) if after >= start => (None, after),
+            // `0_inf` is told only where nothing was missed that is the shape's: it is good on every replica.
             _ => (initial, start),
         };
         self.await_head(after).await?;

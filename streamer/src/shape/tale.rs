@@ -8,6 +8,7 @@
 use super::definition::Definition;
 use super::error::ShapeError;
 use super::filter::{Dnf, Filter, Slot};
+use super::inner::Go;
 use super::inner::rows_at::{Relation, part_since};
 use super::inner::selection::{Selection, Sets, Side, Step, owned};
 use super::inner::values::Value;
@@ -103,12 +104,15 @@ impl Tale {
         self.selection.reach(source, epoch, from, head).await?;
         let (transactions, next) = part_since(&source.log, epoch, &self.selection.watched, from, head)?;
         let mut moving = self.selection.moving(source, epoch, from, next).await?;
-        let mut told = Vec::new();
+        let (mut told, mut go) = (Vec::new(), Go::begin());
         for transaction in &transactions {
-            let mut teller = Teller::new(renderer, transaction);
-            self.selection.tell(transaction, &mut moving, |step| teller.take(step))?;
-            let sets = self.selection.sets(transaction.commit, Lsn(transaction.commit.0 + 1))?;
-            teller.finish(&sets, &mut told);
+            {
+                let mut teller = Teller::new(renderer, transaction);
+                self.selection.tell(transaction, &mut moving, |step| teller.take(step))?;
+                let sets = self.selection.sets(transaction.commit, Lsn(transaction.commit.0 + 1))?;
+                teller.finish(&sets, &mut told);
+            }
+            go.pause().await;
         }
         state.bytes += told.iter().map(|kept| kept.message.len()).sum::<usize>();
         state.kept.extend(told);

@@ -22,6 +22,8 @@ use selection::{Selection, Side, Step, Told};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+use tokio::task::yield_now;
 use values::{Value, Values};
 
 /// Memory for the values of all subqueries together: some two million UUIDs. Beyond it shapes are refused with 503.
@@ -42,6 +44,27 @@ struct Known {
     /// By what tells one from others.
     inners: HashMap<String, Weak<Inner>>,
     swept: usize,
+}
+
+/// How long others wait while one follows the log from transaction to transaction.
+const GO: Duration = Duration::from_millis(5);
+
+/// Work between two pauses.
+#[derive(Debug)]
+pub(super) struct Go(Instant);
+
+impl Go {
+    pub(super) fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Others get their turn, if it is time.
+    pub(super) async fn pause(&mut self) {
+        if self.0.elapsed() > GO {
+            yield_now().await;
+            *self = Self::begin();
+        }
+    }
 }
 
 /// What a subquery gives.
@@ -161,7 +184,7 @@ impl Inner {
                 break;
             }
             let (transactions, next) = part_since(&source.log, epoch, self.watched(), upto, to)?;
-            let mut moving = self.selection.moving(source, epoch, upto, next).await?;
+            let (mut moving, mut go) = (self.selection.moving(source, epoch, upto, next).await?, Go::begin());
             for transaction in &transactions {
                 let mut deltas: HashMap<Value, i64> = HashMap::new();
                 let mut add = |side: &Side<'_>, by: i64| {
@@ -183,6 +206,7 @@ impl Inner {
                     }
                 })?;
                 write(values, |values| values.apply(transaction.commit, deltas));
+                go.pause().await;
             }
             write(values, |values| values.advance(next));
         }
