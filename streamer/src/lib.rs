@@ -18,7 +18,7 @@
 //! * [`metrics`], [`vitals`]: what is counted, and what Postgres says of our slot
 //! * [`console`]: what operators see of all that
 //! * [`http`]: the API
-//! * [`config`], [`database`], [`error`]: what they all use
+//! * [`config`], [`database`], [`error`], [`nameless`]: what they all use
 //! * [`run`]: puts it together; `headwater serve`
 //! * [`doctor`], [`tail`]: other commands
 //! * [`generate`]: the command that writes clients; apart from all of these
@@ -37,6 +37,7 @@ pub mod identity;
 pub mod ingest;
 pub mod log;
 pub mod metrics;
+pub mod nameless;
 pub mod notify;
 pub mod registry;
 pub mod run;

@@ -2,11 +2,12 @@
 //! a while, and neither a connection nor a snapshot nor anybody's turn.
 
 use crate::error::Error;
+use crate::nameless;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,11 +32,13 @@ const NO_ROOM_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Room {
     used: AtomicU64,
     limit: u64,
+    /// Makes a spool's file.
+    make: fn() -> io::Result<File>,
 }
 
 impl Room {
     pub(super) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limit })
+        Arc::new(Self { used: AtomicU64::new(0), limit, make: nameless::file })
     }
 
     fn take(&self, bytes: u64) -> bool {
@@ -138,7 +141,7 @@ impl<T> Spool<T> {
         let failed = "keep what waits for a reader in a temporary file";
         let file = match &self.file {
             Some(file) => Arc::clone(file),
-            None => Arc::clone(self.file.insert(Arc::new(nameless_file().map_err(Error::io(failed))?))),
+            None => Arc::clone(self.file.insert(Arc::new((self.room.make)().map_err(Error::io(failed))?))),
         };
         let written = spawn_blocking(move || file.write_all_at(&chunk, at)).await;
         written.map_err(|_| Error::Timeout("shutting down"))?.map_err(Error::io(failed))
@@ -149,16 +152,6 @@ impl<T> Drop for Spool<T> {
     fn drop(&mut self) {
         self.room.used.fetch_sub(self.written, Ordering::Relaxed);
     }
-}
-
-/// Readable by us only, and gone from its folder at once: whatever ends us, nothing stays behind.
-fn nameless_file() -> io::Result<File> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let name = format!("headwater-{}-spool-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let path = std::env::temp_dir().join(name);
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }
 
 #[cfg(test)]
@@ -208,6 +201,53 @@ mod tests {
         assert!(pushed.expect("read back"), "the reader made room");
         assert!(spool.drain(Duration::from_mins(1)).await.expect("nothing is left"));
         assert_eq!(receiver.recv().await.expect("a chunk"), "one too many");
+    }
+
+    #[tokio::test]
+    async fn without_a_disk_it_waits_for_the_reader() {
+        let no_folder = || File::create_new("/nowhere/at/all");
+        let full = || File::options().read(true).write(true).open("/dev/full");
+        for make in [no_folder, full] {
+            let room = Arc::new(Room { used: AtomicU64::new(0), limit: 1 << 20, make });
+            let (sender, mut receiver) = channel(1);
+            let mut spool = Spool::new(&room, &sender, |bytes| bytes);
+            let pushing = tokio::spawn(async move {
+                for number in 0..20 {
+                    assert!(spool.push(chunk(number)).await.expect("no disk is needed"), "the reader reads");
+                }
+                assert!(spool.drain(Duration::from_mins(1)).await.expect("nothing is left"));
+            });
+            for number in 0..20 {
+                assert_eq!(receiver.recv().await.expect("a chunk"), chunk(number));
+            }
+            pushing.await.expect("no panic");
+            assert_eq!(room.used.load(Ordering::Relaxed), 0, "what could not be written takes no room");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_fills_up_on_the_way_changes_no_order() {
+        let room = Room::new(1 << 20);
+        let (sender, mut receiver) = channel(1);
+        let mut spool = Spool::new(&room, &sender, |bytes| bytes);
+        for number in 0..5 {
+            assert!(spool.push(chunk(number)).await.expect("kept"), "there is a disk");
+        }
+        // What is there can be read, and nothing can be added.
+        let written = spool.file.take().expect("some of it waits");
+        spool.file = Some(Arc::new(readable_only(&written)));
+        let (pushed, ()) = tokio::join!(spool.push(chunk(5)), async {
+            for number in 0..5 {
+                assert_eq!(receiver.recv().await.expect("a chunk"), chunk(number));
+            }
+        });
+        assert!(pushed.expect("read back"), "the reader made room");
+        assert_eq!(receiver.recv().await.expect("a chunk"), chunk(5));
+    }
+
+    fn readable_only(file: &File) -> File {
+        use std::os::fd::AsRawFd;
+        File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("opened once more")
     }
 
     #[tokio::test]

@@ -1,12 +1,12 @@
 //! Disk for what does not fit into memory: places in one file without a name, which ends with the process.
 
 use crate::error::Error;
+use crate::nameless;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::spawn_blocking;
 
@@ -65,7 +65,7 @@ impl Spill {
         }
         let file = match &state.file {
             Some(file) => Arc::clone(file),
-            None => Arc::clone(state.file.insert(Arc::new(nameless_file()?))),
+            None => Arc::clone(state.file.insert(Arc::new(nameless::file()?))),
         };
         let at = state.place(length);
         state.used += length;
@@ -138,16 +138,6 @@ impl Drop for Extent {
             *state = State::default();
         }
     }
-}
-
-/// Readable by us only, and gone from its folder at once: whatever ends us, nothing stays behind.
-fn nameless_file() -> io::Result<File> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let name = format!("headwater-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let path = std::env::temp_dir().join(name);
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }
 
 #[cfg(test)]
