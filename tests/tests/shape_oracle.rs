@@ -47,6 +47,9 @@ const SHAPES: &[(&[(&str, &str)], &str)] = &[
     (&[("table", "\"Other\".\"T.x/y\"")], "select * from \"Other\".\"T.x/y\""),
 ];
 
+/// Enough for every one of [`SHAPES`] to see changes.
+const BATCHES: usize = 30;
+
 /// A shape, and the query that it stands for, both made up.
 type Shape = (Vec<(String, String)>, String);
 
@@ -245,7 +248,7 @@ async fn check(postgres: &Postgres, shapes: &[Shape], clients: &mut [ShapeClient
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_has_what_select_gives() {
-    let batches: usize = std::env::var("HEADWATER_TEST_SHAPE_BATCHES").map_or(30, |count| count.parse().unwrap());
+    let batches: usize = std::env::var("HEADWATER_TEST_SHAPE_BATCHES").map_or(BATCHES, |count| count.parse().unwrap());
     let mut world = World { random: Random::new(seed()), unique: 0, columns: 0 };
     let (postgres, first) = start(&[]).await;
     postgres.sql(TABLES).await;
@@ -294,6 +297,9 @@ async fn every_client_has_what_select_gives() {
     let (changes, refetches): (Vec<usize>, Vec<usize>) =
         clients.iter().map(|client| (client.changes, client.refetches)).unzip();
     println!("{upheavals} upheavals; changes {changes:?}, refetches {refetches:?}");
+    if batches < BATCHES {
+        return; // in a few, not every table need be written
+    }
     // Of those that were made up, some take nothing.
     let fixed = (clients.iter().zip((0..shapes.len()).cycle())).filter(|(_, shape)| *shape < SHAPES.len());
     assert!(fixed.map(|(client, _)| client.changes).all(|changes| changes > 0));
