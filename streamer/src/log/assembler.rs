@@ -17,6 +17,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// memory.
 const INTERNED_NAMES: usize = 10_000;
 
+/// A transaction with so many rows and events takes Postgres more than a millisecond to send anyway.
+const BULK_OPERATIONS: u64 = 512;
+
 /// What `headwater.tell_streamer` writes.
 const REGISTRY_MESSAGE: &str = "headwater.registry";
 
@@ -86,6 +89,11 @@ impl Assembler {
             entity_types: Names::default(),
             tenants: Names::default(),
         }
+    }
+
+    /// Whether the transaction that is being read is one of many changes: nobody sees them before its commit.
+    pub fn is_in_bulk(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.next_op >= BULK_OPERATIONS)
     }
 
     /// Takes one message; a commit gives the transaction. `watermarks` tells the watermark in force at an LSN.

@@ -46,6 +46,11 @@ const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// walsender that decodes a huge transaction answers late.
 const SILENCE: Duration = Duration::from_mins(2);
 
+/// In the middle of a bulk, reading pauses this long. A walsender sends row by row: whoever reads as fast as that is woken for every
+/// row, and has the walsender pay for waking him. Twice as long, and short rows would no longer find room in a socket's usual buffer:
+/// the kernel counts two kilobytes for every one of them.
+const GATHERING: Duration = Duration::from_micros(100);
+
 /// What the source needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -216,10 +221,15 @@ struct Stream {
 impl Stream {
     async fn follow(mut self) -> Result<(), Error> {
         let mut heard = Instant::now();
+        let mut gather = false;
         loop {
             self.take_buffered().await?;
             self.status.queue(&mut self.connection, &self.log)?;
             self.connection.flush().await?;
+            if std::mem::take(&mut gather) && self.is_in_bulk() {
+                // The thread itself sleeps: with a timer of the runtime the socket would wake it all the same.
+                std::thread::sleep(GATHERING);
+            }
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => {
@@ -227,13 +237,19 @@ impl Stream {
                     return Ok(());
                 }
                 filled = self.connection.fill() => {
-                    filled?;
+                    gather = filled?;
                     heard = Instant::now();
                 }
                 () = sleep_until(self.status.next(&self.log)) => {}
                 () = sleep_until(heard + SILENCE) => return Err(Error::Timeout("Postgres has been silent for two minutes")),
             }
         }
+    }
+
+    /// Whether more is certain to come, and nobody waits for the next row: it belongs to a transaction that is far from its
+    /// commit, or to what the log held before a restart.
+    fn is_in_bulk(&self) -> bool {
+        self.catching_up_to.is_some() || self.assembler.is_in_bulk()
     }
 
     /// Everything whole in the buffer becomes visible to readers at once: under load they get many changes per wake-up.

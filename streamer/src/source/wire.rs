@@ -232,14 +232,14 @@ impl Connection {
         }
     }
 
-    /// Reads what there is, at least one byte.
-    pub(super) async fn fill(&mut self) -> Result<(), Error> {
+    /// Reads what there is, at least one byte. Answers whether there was so little that reading keeps pace with Postgres.
+    pub(super) async fn fill(&mut self) -> Result<bool, Error> {
         // Make room for the rest of a large message at once, but not on the mere word of its header.
         self.inbound.reserve(READ_BYTES);
         let read = self.socket.read_buf(&mut self.inbound).await;
         match read.map_err(Error::io("read from Postgres"))? {
             0 => Err(Error::io("read from Postgres")(io::ErrorKind::UnexpectedEof.into())),
-            _ => Ok(()),
+            bytes => Ok(bytes < READ_BYTES / 4),
         }
     }
 
