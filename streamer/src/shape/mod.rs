@@ -78,6 +78,9 @@ use tables::Tables;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// How often a table may turn out to be another one while its new handle is made.
+const SUCCESSOR_ATTEMPTS: usize = 3;
+
 /// How long a request waits for the source's first connection after a start.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -400,13 +403,22 @@ impl Shapes {
 
     async fn newest_handle(&self, wanted: &Wanted, reach: &Reach) -> Result<String, ShapeError> {
         let epoch = self.ready().await?;
-        let (shape, _) = self.find(wanted, reach, epoch, true).await?;
         let _admitted = self.admit(true, reach)?;
-        let initial = shape.initial(&self.source, reach);
-        let joint = initial.joint().await?;
-        // Whoever is told comes for it.
-        initial.is_promised();
-        Ok(shape.definition().handle(joint.lsn))
+        let mut attempts = 1;
+        loop {
+            let (shape, _) = self.find(wanted, reach, epoch, true).await?;
+            let initial = shape.initial(&self.source, reach);
+            match initial.joint().await {
+                Ok(joint) => {
+                    // Whoever is told comes for it.
+                    initial.is_promised();
+                    return Ok(shape.definition().handle(joint.lsn));
+                }
+                // A commit is in the WAL, and with it in the log, a moment before the catalog shows it.
+                Err(ShapeError::Refetch(_)) if attempts < SUCCESSOR_ATTEMPTS => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn first_chunk(&self, shape: &Arc<Shape>, schema: String, reach: &Reach) -> Result<Answer, ShapeError> {
