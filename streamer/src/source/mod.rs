@@ -47,8 +47,8 @@ const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_mins(2);
 
 /// In the middle of a bulk, reading pauses this long. A walsender sends row by row: whoever reads as fast as that is woken for every
-/// row, and has the walsender pay for waking him. Twice as long, and short rows would no longer find room in a socket's usual buffer:
-/// the kernel counts two kilobytes for every one of them.
+/// row, and has the walsender pay for waking him. Not longer: the kernel counts two kilobytes for every message, however short, and
+/// with half a millisecond a socket's usual buffer was full.
 const GATHERING: Duration = Duration::from_micros(100);
 
 /// What the source needs to know.
