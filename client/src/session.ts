@@ -186,15 +186,17 @@ export class Session {
     const heard = ['online', 'pageshow', 'focus'] as const;
     for (const name of heard) this.platform.events?.addEventListener(name, online);
     try {
-      await whenLeading(`${this.name}:leader`, this.platform, this.stop.signal, () => this.lead());
+      await whenLeading(`${this.name}:leader`, this.platform, this.stop.signal, (took) => this.lead(took));
     } finally {
       for (const name of heard) this.platform.events?.removeEventListener(name, online);
     }
   }
 
-  private async lead(): Promise<void> {
+  private async lead(took: boolean): Promise<void> {
     const { parts, stop, store, clock, transport } = this;
     if (stop.signal.aborted) return;
+    // The one that led may have died between writing and telling.
+    if (took) this.showAll();
     this.engine = new SyncEngine(
       {
         store,
@@ -361,6 +363,13 @@ export class Session {
 
   private show(entities: readonly EntityRef[]): void {
     void this.parts.views.refresh(entities);
+    this.count();
+  }
+
+  private showAll(): void {
+    this.store.otherTabWrote();
+    this.noteWritten();
+    void this.parts.views.refreshAll();
     this.count();
   }
 

@@ -192,7 +192,7 @@ export class Views {
     for (const event of put) {
       const held = concerned(event);
       if (held === undefined) continue;
-      // An own one may be among those that were not read, and then it is no new one.
+      // An own one may be among those that were not read under another stamp, and then it is no new one.
       if (held.entity.isFolded && (event.client_seq > 0 || held.entity.isAmongUnread(event))) unread.add(held);
       else if (held.entity.replace(event)) told.set(refKey(held.ref), held);
     }
@@ -205,9 +205,8 @@ export class Views {
     }
     for (const event of gone) {
       const held = concerned(event);
-      if (held === undefined) continue;
-      if (held.entity.isFolded) unread.add(held);
-      else if (held.entity.takeOut(event)) told.set(refKey(held.ref), held);
+      // What goes is refused, or in the baseline: no folded state has it.
+      if (held?.entity.takeOut(event) === true) told.set(refKey(held.ref), held);
     }
     for (const held of told.values()) this.changed(held);
     void this.readAll([...unread]);
@@ -222,6 +221,14 @@ export class Views {
       return type !== undefined && (type.loaded || type.loading !== undefined) ? [this.hold(ref)] : [];
     });
     await this.readAll(shown);
+  }
+
+  /** What is stored may have changed without a word: all that is shown is read anew. */
+  async refreshAll(): Promise<void> {
+    const types = [...this.types].filter(([, { loaded, loading }]) => loaded || loading !== undefined);
+    const listed = new Set(types.map(([type]) => type));
+    const single = [...this.entities.values()].filter(({ ref, loaded, loading }) => !listed.has(ref[0]) && (loaded || loading !== undefined));
+    await Promise.all([this.readAll(single), ...types.map(([type, held]) => this.readType(type, held, true))]);
   }
 
   private async readAll(wanted: readonly Held[]): Promise<void> {
@@ -299,30 +306,39 @@ export class Views {
     return heldType.loading;
   }
 
-  private async readType(type: string, heldType: HeldType): Promise<void> {
+  /** Reads a type; entities that are known already too, with `anew`. */
+  private async readType(type: string, heldType: HeldType, anew = false): Promise<void> {
     const source = this.source;
     if (source === undefined) return;
     try {
       const before = new Map([...(this.byType.get(type)?.values() ?? [])].map(({ ref, changes, loaded }) => [ref[1], { changes, loaded }]));
       const stored = await source.readType(type);
       if (this.source !== source) return;
-      heldType.loaded = true;
-      const raced: Held[] = [];
       const writing = new Set([...this.unstored.values()].map((event) => refKey(refOf(event))));
+      const raced = new Set<Held>();
       for (const [id, entity] of stored) {
         const held = this.hold([type, id]);
         const { changes, loaded } = before.get(id) ?? { changes: 0, loaded: false };
         // Whether a folded state has what is being written, it does not say.
-        if (held.changes !== changes || (entity.folded !== undefined && writing.has(refKey(held.ref)))) raced.push(held);
-        else if (entity.folded === undefined || !loaded || held.error !== null) held.entity.take(entity, this.unstored);
+        if (held.changes !== changes || (entity.folded !== undefined && writing.has(refKey(held.ref)))) {
+          raced.add(held);
+          continue;
+        }
+        if (anew || entity.folded === undefined || !loaded || held.error !== null) held.entity.take(entity, this.unstored);
         held.error = null;
         held.loaded = true;
         held.view = undefined;
         held.changes += 1;
         this.emit(refKey(held.ref));
       }
-      for (const held of this.byType.get(type)?.values() ?? []) if (!held.loaded) raced.push(held);
-      await this.read(raced);
+      if (anew) for (const id of before.keys()) if (!stored.has(id)) raced.add(this.hold([type, id]));
+      // Nobody may say yet that one of these is not there; nor of those that are recorded meanwhile.
+      const unread = (): Held[] => [...(this.byType.get(type)?.values() ?? [])].filter((held) => !held.loaded);
+      for (let left = [...new Set([...raced, ...unread()])]; left.length > 0; left = unread()) {
+        await this.readAll(left);
+        if (this.source !== source) return;
+      }
+      heldType.loaded = true;
       heldType.error = null;
     } catch (thrown) {
       if (this.source !== source) return;

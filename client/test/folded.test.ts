@@ -10,7 +10,8 @@ import { equal, type JsonObject } from '../src/json.js';
 import { parseRules } from '../src/rules.js';
 import { Database, databaseName, putEvents, unfold } from '../src/store/database.js';
 import { eventOf } from '../src/store/row.js';
-import { eventually, newDevice, order, start } from './support/orders.js';
+import { locks } from './support/locks.js';
+import { eventually, newDevice, order, QUICK, start } from './support/orders.js';
 import { ModelServer } from './support/server.js';
 
 const open: { close: () => unknown }[] = [];
@@ -97,7 +98,79 @@ it('takes a refused event out of a state that was folded with it', async () => {
   await eventually('it is refused and gone', async () => JSON.stringify((await list(client))[0]?.['items']) === '[1]' && client.rejectedEvents().length === 1);
   await folded(database);
   await client.close();
+  server.fault = () => 'lost';
+  const again = device(server, url);
+  expect(await list(again)).toEqual([{ id: 'o1', status: 'open', items: [1] }]);
+  await eventually('it is told again', () => again.rejectedEvents().length === 1);
+  await again.rejectedEvents()[0]?.discard();
+  expect(await list(again)).toEqual([{ id: 'o1', status: 'open', items: [1] }]);
+  await folded(database);
+  await again.close();
   expect(await list(device(server, url))).toEqual([{ id: 'o1', status: 'open', items: [1] }]);
+});
+
+it('puts an own event where it belongs when its clock is behind what was folded', async () => {
+  const server = new ModelServer(order);
+  const { url } = await closedDevice(server);
+  server.fault = () => 'none';
+  const online = device(server, url);
+  // Further ahead than a device follows.
+  server.capture('updated', 'o1', { status: 'theirs' }, Date.now() * 1000 + 120_000_000);
+  await online.sync();
+  await eventually('it has all', async () => (await online.getEventsForEntity('order', 'o1')).length === 4);
+  await folded(databaseOf(url));
+  await online.close();
+  server.fault = () => 'lost';
+  const client = device(server, url);
+  expect(await list(client)).toMatchObject([{ status: 'theirs' }]);
+  const recorded = record(client, 'state_changed', { status: 'mine' });
+  await eventually('it stands beneath theirs', () => client.views.list('order').data[0]?.data['status'] === 'theirs');
+  await recorded.stored;
+  expect((await client.getEventsForEntity('order', 'o1')).map(({ payload }) => payload['status'] ?? null)).toEqual(['open', null, null, 'mine', 'theirs']);
+  expect(await list(client)).toMatchObject([{ status: 'theirs' }]);
+});
+
+it('counts an own event once when it is stamped anew behind the state that has it', async () => {
+  const server = new ModelServer(order);
+  const url = newDevice();
+  const offline = { platform: { locks, BroadcastChannel }, sync: { ...QUICK, batchEvents: 1 } };
+  server.fault = () => 'lost';
+  // One after the other: the first one's clock was an hour ahead, and was put right before the second recorded.
+  const [wrong, right] = [start(server, url, { ...offline, now: () => Date.now() + 3_600_000 }), start(server, url, offline)];
+  open.push(wrong, right);
+  const add = (client: HeadwaterClient, id: string, name: string, payload: JsonObject) => client.recordEvent({ event_type: `order.${name}`, entity_type: 'order', entity_id: id, payload }).stored;
+  await add(wrong, 'o1', 'created', {});
+  await add(right, 'o2', 'created', {});
+  await add(right, 'o2', 'tipped', { amount: '1.50' });
+  await folded(databaseOf(url));
+  await Promise.all([wrong.close(), right.close()]);
+  server.fault = () => 'none';
+  const client = start(server, url, { sync: { ...QUICK, debounceMs: 50, batchEvents: 1 } });
+  open.push(client);
+  expect(await list(client)).toMatchObject([{ id: 'o1' }, { id: 'o2', tip: '1.50' }]);
+  await client.sync();
+  expect(server.events).toHaveLength(3);
+  await eventually('all is confirmed', async () => (await client.getEventsForEntity('order', 'o1')).every(isConfirmed));
+  expect(client.views.list('order').data[1]?.data).toEqual({ id: 'o2', tip: '1.50' });
+});
+
+it('shows all that was stored when it leads after a tab that died before it could tell', async () => {
+  const server = new ModelServer(order);
+  const url = newDevice();
+  // Tabs that hear nothing of each other.
+  const [leading, waiting] = [device(server, url), device(server, url)];
+  server.capture('created', 'o1', { status: 'open' });
+  await eventually('the leading one has it', () => leading.views.list('order').data.length === 1);
+  await eventually('the other one too', async () => (await list(waiting)).length === 1);
+  expect(await waiting.materialize('order', 'o2')).toBe(null);
+  server.capture('updated', 'o1', { status: 'paid' });
+  server.capture('created', 'o2', { status: 'open' });
+  await eventually('the leading one has all', () => leading.views.list('order').data.length === 2);
+  await folded(databaseOf(url));
+  expect(waiting.views.list('order').data).toMatchObject([{ data: { status: 'open' } }]);
+  server.fault = () => 'lost';
+  await leading.close();
+  await eventually('the other one shows all', () => equal(waiting.views.list('order').data.map(({ data }) => data), [{ id: 'o1', status: 'paid' }, { id: 'o2', status: 'open' }]));
 });
 
 it('shows what another tab stored and could not tell of before it died', async () => {

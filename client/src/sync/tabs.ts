@@ -58,13 +58,19 @@ export class TabChannel {
 }
 
 /**
- * Waits until this tab leads, then runs `lead` until `signal` aborts. The browser hands the lock on at once when a tab
- * closes or crashes. Where there are no locks this tab leads: sending twice is harmless, for the server knows each event.
+ * Waits until this tab leads, then runs `lead` until `signal` aborts; `took` says that another tab led before it. The browser hands the lock
+ * on at once when a tab closes or crashes. Where there are no locks this tab leads: sending twice is harmless, for the server knows each event.
  */
-export async function whenLeading(name: string, platform: TabPlatform, signal: AbortSignal, lead: () => Promise<void>): Promise<void> {
-  if (platform.locks === undefined) return lead();
+export async function whenLeading(name: string, platform: TabPlatform, signal: AbortSignal, lead: (took: boolean) => Promise<void>): Promise<void> {
+  const { locks } = platform;
+  if (locks === undefined) return lead(false);
   try {
-    await platform.locks.request(name, { signal }, lead);
+    const isFirst = await locks.request(name, { ifAvailable: true }, async (lock) => {
+      if (lock === null) return false;
+      await lead(false);
+      return true;
+    });
+    if (!isFirst) await locks.request(name, { signal }, () => lead(true));
   } catch (thrown) {
     if (!signal.aborted) throw new HeadwaterError('no_lock', 'this tab cannot wait to lead', { cause: thrown });
   }
