@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { HeadwaterClient } from '../src/client.js';
 import { isConfirmed } from '../src/event.js';
 import { equal } from '../src/json.js';
+import { Database, databaseName } from '../src/store/database.js';
 import { parseUpcasts } from '../src/upcast.js';
 import { locks } from './support/locks.js';
 import { eventually, newDevice, order, QUICK, start } from './support/orders.js';
@@ -213,6 +214,34 @@ describe.each([{ snapshots: false }, { snapshots: true }])('with %j', (options: 
     expect(most).toBe(1);
     expect(server.events).toHaveLength(31);
     expect(server.state('o1')).toEqual({ items });
+  });
+
+  it('forgets an entity that the server has erased, its own events and states included', async () => {
+    const server = new ModelServer(order, { ...options, judge: (event) => (JSON.stringify(event['payload']).includes('void') ? 'constraint_violation' : undefined) });
+    const url = newDevice();
+    const client = device(server, url);
+    server.capture('created', 'o1', { guest: 'Ada' });
+    record(client, 'state_changed', { status: 'Ada paid' });
+    record(client, 'state_changed', { status: 'Ada void' });
+    record(client, 'created', { status: 'open' }, 'o2');
+    await client.sync();
+    const database = new Database(databaseName(url, null, null));
+    const text = async (): Promise<string> => JSON.stringify(await Promise.all([database.events.toArray(), database.baselines.toArray(), database.folded.toArray()]));
+    expect((await client.views.states('order')).map(({ id }) => id)).toEqual(['o1', 'o2']);
+    await eventually('states are folded, one is refused', async () => (await database.folded.count()) === 2 && client.rejectedEvents().length === 1);
+    expect(await text()).toContain('Ada');
+    server.fault = () => (server.requests.at(-1) === '/events/batch' ? 'unavailable' : 'none');
+    await record(client, 'state_changed', { status: 'Ada once more' }).stored;
+    server.capture('erased', 'o1', {});
+    await eventually('it is gone', () => view(client).data === null && !view(client).isLoading);
+    expect(await text()).not.toContain('Ada');
+    await eventually('nothing of it is refused or unsent', () => client.rejectedEvents().length === 0 && client.syncStatus().unsynced === 0);
+    server.fault = () => 'none';
+    // The same key may be used once more.
+    server.capture('created', 'o1', { guest: 'Bea' });
+    await eventually('another has its key', () => view(client).data?.['guest'] === 'Bea');
+    expect(client.views.list('order').data.map(({ id }) => id)).toEqual(['o1', 'o2']);
+    database.close();
   });
 
   it('asks for a new token when one has expired', async () => {

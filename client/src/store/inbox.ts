@@ -3,7 +3,7 @@
 import { foldsAlike } from '../entity.js';
 import { compareEvents } from '../fold.js';
 import { fromWire, isConfirmed, type Baseline, type EntityRef, type LocalEvent, type WireEvent } from '../event.js';
-import { eventsOfAll, getEvents, keyOf, putEvents, readOthers, readType, refKey, refOf, refsOf, unfold, type Database } from './database.js';
+import { eventsOf, eventsOfAll, getEvents, keyOf, putEvents, readOthers, readType, refKey, refOf, refsOf, unfold, type Database } from './database.js';
 import type { Changes } from './eventStore.js';
 
 /** Under such keys stand the entities whose state must be asked for. */
@@ -25,8 +25,8 @@ export class Inbox {
 
   /** Events from the server, and the cursor behind them, in one transaction. */
   async applyEvents(incoming: readonly WireEvent[], cursor: string | null): Promise<Changes> {
-    const { events, baselines, meta, unfolded } = this.database;
-    return this.database.transaction('rw', [events, baselines, meta, unfolded], async () => {
+    const { events, baselines, meta, unfolded, folded } = this.database;
+    return this.database.transaction('rw', [events, baselines, meta, unfolded, folded], async () => {
       if (cursor !== null) await meta.put({ key: 'cursor', value: cursor });
       if (incoming.length === 0) return { entities: [], stale: [] };
       const keys = incoming.map((event) => keyOf({ ...event, id: event.id.toLowerCase() }));
@@ -36,6 +36,7 @@ export class Inbox {
         baselines.bulkGet(refs.map(([type, id]) => [type, id])).then((stored) => new Map(stored.flatMap((base) => (base ? [[refKey(refOf(base)), base]] : [])))),
       ]);
       const read = incoming.flatMap((event) => fromWire(event, own.get(event.id.toLowerCase())) ?? []);
+      const erased = await this.erase(read, bases);
       const until = await this.snapshotUntil(read[0]?.recorded_at ?? 0);
       const stale = new Map<string, EntityRef>();
       const gone: LocalEvent[] = [];
@@ -60,8 +61,31 @@ export class Inbox {
       await unfold(this.database, refsOf([...put, ...gone]));
       // Remembered, for a crash must not leave an entity wrong for ever.
       if (stale.size > 0) await meta.bulkPut([...stale.values()].map((ref) => ({ key: STALE + refKey(ref), value: ref })));
-      return { entities: refs, stale: [...stale.values()], delta: { put, alike, gone } };
+      return { entities: refs, stale: [...stale.values()], ...(erased ? {} : { delta: { put, alike, gone } }) };
     });
+  }
+
+  /**
+   * Entities that the server has erased leave nothing here either: no event, own ones included, for none of them will ever be taken; no state, written
+   * down or not. A baseline without state covers whatever comes once more. Whether there were any.
+   */
+  private async erase(incoming: readonly LocalEvent[], bases: Map<string, Baseline>): Promise<boolean> {
+    let isAny = false;
+    for (const { entity_type, entity_id, event_type, source, server_position, timestamp, id } of incoming) {
+      const key = refKey([entity_type, entity_id]);
+      const position = server_position ?? 0;
+      if (source !== 'capture' || event_type !== `${entity_type}.erased` || position <= (bases.get(key)?.position ?? 0)) continue;
+      const base: Baseline = { entity_type, entity_id, state: null, position, last: { timestamp, id }, version: this.versions(entity_type) };
+      const { events, baselines, folded } = this.database;
+      // Its key may be another entity's since.
+      const theirs = (await eventsOf(this.database, [entity_type, entity_id])).filter((event) => event.server_position === null || event.server_position <= position);
+      await events.bulkDelete(theirs.map(keyOf));
+      await folded.delete([entity_type, entity_id]);
+      await baselines.put(base);
+      bases.set(key, base);
+      isAny = true;
+    }
+    return isAny;
   }
 
   /**
