@@ -14,7 +14,7 @@ import type { Changes, EventStore } from '../store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep, type BackoffOptions } from './backoff.js';
 import { INITIAL_STATUS, type SharedStatus } from './tabs.js';
 import { POLLING_ONLY, streamBySocket, streamBySse } from './stream.js';
-import { abortable, type BatchAnswer, type Transport } from './transport.js';
+import { abortable, isRefusal, type BatchAnswer, type Transport } from './transport.js';
 
 /** How the engine paces itself; every value has a default. */
 export interface EngineOptions {
@@ -85,7 +85,8 @@ export class SyncEngine {
   /** Sends and receives until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     this.parts.log.add('leading');
-    this.publish({});
+    // What the last leader said counts no more.
+    this.parts.onStatus(this.status);
     this.due = true;
     await Promise.all([this.sendLoop(signal), this.receiveLoop(signal)]);
     this.parts.log.add('no longer leading');
@@ -164,7 +165,7 @@ export class SyncEngine {
           }
           this.succeeded(this.sendFailures, {});
         } catch (thrown) {
-          if (!(thrown instanceof HeadwaterError) || thrown.retryable || thrown.details.status === undefined) throw thrown;
+          if (!isRefusal(thrown)) throw thrown;
           await settling;
           // The request itself was refused (too large, malformed): find the event that is to blame.
           if (batch.length > 1) limit = Math.ceil(batch.length / 2);
@@ -208,9 +209,12 @@ export class SyncEngine {
   private async receiveLoop(signal: AbortSignal): Promise<void> {
     let mute = 0;
     let polls = 0;
+    let isLost = false;
     while (!signal.aborted) {
       const way = this.way(mute, polls);
       try {
+        if (isLost) await this.lostHistory();
+        isLost = false;
         if ((await this.parts.store.inbox.cursor()) === undefined) await this.exclusively(signal, () => this.startAnew(signal));
         this.publish({ ready: true });
         this.setReady();
@@ -229,8 +233,8 @@ export class SyncEngine {
       } catch (thrown) {
         if (signal.aborted) return;
         const { code = '', details = {} } = thrown instanceof HeadwaterError ? thrown : {};
-        if (details.status === 410) {
-          await this.lostHistory();
+        if (code === 'cursor_expired') {
+          isLost = true;
           continue;
         }
         if (code === POLLING_ONLY && this.options.receive === 'auto') {

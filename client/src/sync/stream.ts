@@ -3,6 +3,7 @@
 import { HeadwaterError } from '../error.js';
 import type { WireEvent } from '../event.js';
 import type { JsonObject } from '../json.js';
+import { Silence, SILENCE_MS } from './silence.js';
 import { SseParser, type SseBlock } from './sse.js';
 import { abortable, connectionError, malformed, type Transport } from './transport.js';
 
@@ -26,11 +27,11 @@ export interface StreamQuery {
 /** The code of a stream of entities whose events are not pushed (`notification: noop`). */
 export const POLLING_ONLY = 'polling_only';
 
-/** The server says something every 15 s: after three of those a stream is dead. */
-const SILENCE_MS = 45_000;
-
 /** A stream's first word comes with its headers: one that has not said it by then is held back by something in between. */
 const FIRST_WORD_MS = 10_000;
+
+/** Characters that are read ahead, and that are written into the store in one go: two thousand events or so. A mutation waits behind them. */
+const AHEAD = 1024 * 1024;
 
 /** How the server closes a WebSocket for want of a good token. */
 const CLOSE_UNAUTHENTICATED = 4401;
@@ -42,39 +43,44 @@ const CLOSE_REFUSED = 4400;
  * connection breaks or is silent for too long.
  */
 export async function* streamBySse(transport: Transport, query: StreamQuery, signal: AbortSignal): AsyncGenerator<StreamPart> {
-  const silence = new Silence(transport.options.silenceMs ?? SILENCE_MS);
+  const silence = new Silence();
+  const { silenceMs = SILENCE_MS } = transport.options;
   const either = AbortSignal.any([signal, silence.signal]);
-  const pieces = new Queue<string>();
+  const pieces = new Queue();
   try {
+    silence.listen(Math.min(silenceMs, FIRST_WORD_MS));
     const response = await transport.request(`/events/stream?${new URLSearchParams({ ...query }).toString()}`, { headers: { accept: 'text/event-stream' } }, either);
     if (response.body === null) throw malformed('a body');
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    void (async () => {
+    const readAhead = async (): Promise<void> => {
       for (;;) {
         const { done, value } = await abortable(reader.read(), either);
-        if (done) break;
+        silence.rest();
+        if (done) return;
         pieces.push(value);
+        if (await pieces.room()) silence.listen(silenceMs);
       }
-      pieces.end();
-    })().catch((thrown: unknown) => pieces.end(thrown));
+    };
+    readAhead().then(() => pieces.end(), (thrown: unknown) => pieces.end(thrown));
     try {
-      yield* parts(pieces, silence, transport);
+      yield* parts(pieces, transport);
     } finally {
+      pieces.end();
       await reader.cancel().catch(() => undefined);
     }
   } catch (thrown) {
     throw silence.signal.aborted && !signal.aborted ? new HeadwaterError('silent', 'the stream fell silent', { retryable: true }) : connectionError(thrown);
   } finally {
-    silence.stop();
+    silence.rest();
   }
 }
 
 /** The same over a WebSocket. The token stands in the first message, never in the address. */
 export async function* streamBySocket(transport: Transport, query: StreamQuery, signal: AbortSignal): AsyncGenerator<StreamPart> {
-  const silence = new Silence(transport.options.silenceMs ?? SILENCE_MS);
-  const pieces = new Queue<string>();
-  const { WebSocket = globalThis.WebSocket, tenantId, getToken } = transport.options;
-  const token = await transport.token();
+  const silence = new Silence();
+  const pieces = new Queue();
+  const { WebSocket = globalThis.WebSocket, tenantId, getToken, silenceMs = SILENCE_MS } = transport.options;
+  const token = await abortable(transport.token(), signal);
   const socket = new WebSocket(`${transport.address.replace(/^http/, 'ws')}/events/ws`);
   const stop = (): void => pieces.end(signal.reason);
   const silent = (): void => pieces.end(new HeadwaterError('silent', 'the stream fell silent', { retryable: true }));
@@ -84,15 +90,20 @@ export async function* streamBySocket(transport: Transport, query: StreamQuery, 
     const who = token === null ? (tenantId === undefined || getToken !== undefined ? {} : { tenant_id: tenantId }) : { token };
     socket.send(JSON.stringify({ type: 'subscribe', ...query, ...who }));
   };
-  socket.onmessage = ({ data }: MessageEvent<string>) => pieces.push(data);
+  silence.listen(Math.min(silenceMs, FIRST_WORD_MS));
+  socket.onmessage = ({ data }: MessageEvent<string>) => {
+    silence.listen(silenceMs);
+    pieces.push(data);
+  };
   socket.onclose = ({ code, reason }) => pieces.end(closed(code, reason));
   try {
-    yield* parts(pieces, silence, transport);
+    yield* parts(pieces, transport);
   } catch (thrown) {
     throw connectionError(thrown);
   } finally {
     signal.removeEventListener('abort', stop);
-    silence.stop();
+    silence.rest();
+    socket.onmessage = null;
     socket.onclose = null;
     socket.close();
   }
@@ -106,12 +117,11 @@ function closed(code: number, reason: string): Error | undefined {
   return new HeadwaterError('unreachable', `the WebSocket closed with ${code}`, { retryable: true });
 }
 
-async function* parts(pieces: Queue<string>, silence: Silence, transport: Transport): AsyncGenerator<StreamPart> {
+async function* parts(pieces: Queue, transport: Transport): AsyncGenerator<StreamPart> {
   const parser = new SseParser();
   for (;;) {
     const waiting = await pieces.take();
     if (waiting === undefined) return;
-    silence.heard();
     const part = partOf(waiting.flatMap((piece) => parser.push(piece)));
     if (part.expired) transport.tokenExpired();
     yield part;
@@ -142,13 +152,16 @@ function refusal(data: string | null): HeadwaterError {
 }
 
 /** What arrived and was not taken yet. */
-class Queue<T> {
-  private items: T[] = [];
+class Queue {
+  private pieces: string[] = [];
+  private length = 0;
   private ended: { readonly reason: unknown } | undefined;
   private wake: () => void = () => undefined;
+  private makeRoom: () => void = () => undefined;
 
-  push(item: T): void {
-    this.items.push(item);
+  push(piece: string): void {
+    this.pieces.push(piece);
+    this.length += piece.length;
     this.wake();
   }
 
@@ -156,46 +169,31 @@ class Queue<T> {
   end(reason?: unknown): void {
     this.ended ??= { reason };
     this.wake();
+    this.makeRoom();
   }
 
-  /** All that waits, at least one; undefined at the end. */
-  async take(): Promise<readonly T[] | undefined> {
-    while (this.items.length === 0) {
+  /** Resolves when more may be read; false: nobody wants more. */
+  async room(): Promise<boolean> {
+    while (this.length > AHEAD && this.ended === undefined) await new Promise<void>((resolve) => (this.makeRoom = resolve));
+    return this.ended === undefined;
+  }
+
+  /** What waits, at least one piece and no more than is good at once; undefined at the end. */
+  async take(): Promise<readonly string[] | undefined> {
+    while (this.pieces.length === 0) {
       if (this.ended?.reason !== undefined) throw this.ended.reason as Error;
       if (this.ended !== undefined) return undefined;
       await new Promise<void>((resolve) => (this.wake = resolve));
     }
-    const { items } = this;
-    this.items = [];
-    return items;
-  }
-}
-
-/** Aborts when nothing was heard for so long. */
-class Silence {
-  private readonly controller = new AbortController();
-  private timer: ReturnType<typeof setTimeout>;
-  private readonly ms: number;
-
-  constructor(ms: number) {
-    this.ms = ms;
-    this.timer = this.start(Math.min(ms, FIRST_WORD_MS));
-  }
-
-  get signal(): AbortSignal {
-    return this.controller.signal;
-  }
-
-  heard(): void {
-    clearTimeout(this.timer);
-    this.timer = this.start(this.ms);
-  }
-
-  stop(): void {
-    clearTimeout(this.timer);
-  }
-
-  private start(ms: number): ReturnType<typeof setTimeout> {
-    return setTimeout(() => this.controller.abort(), ms);
+    let count = 0;
+    let length = 0;
+    while (count < this.pieces.length && (count === 0 || length < AHEAD)) {
+      length += this.pieces[count]?.length ?? 0;
+      count += 1;
+    }
+    const taken = this.pieces.splice(0, count);
+    this.length -= length;
+    this.makeRoom();
+    return taken;
   }
 }

@@ -4,6 +4,7 @@ import { asError, HeadwaterError } from '../error.js';
 import { toWire, type Baseline, type LocalEvent, type Rejection, type WireEvent } from '../event.js';
 import { parseMicros } from '../clock.js';
 import { isObject, type JsonObject } from '../json.js';
+import { Silence, SILENCE_MS } from './silence.js';
 import type { Verdicts } from '../store/outbox.js';
 
 /** Gives the token for the next request. `refresh` is true after the server has refused the last one. */
@@ -90,32 +91,40 @@ export class Transport {
    * does not offer snapshots.
    */
   async snapshot(type: string, chunk: number, take: (states: Baseline[]) => Promise<void>, signal: AbortSignal): Promise<string | undefined> {
-    let response: Response;
+    const silence = new Silence();
+    const { silenceMs = SILENCE_MS } = this.options;
+    const either = AbortSignal.any([signal, silence.signal]);
     try {
-      response = await this.request(`/entities/${encodeURIComponent(type)}/snapshot`, { headers: { accept: 'application/x-ndjson' } }, signal);
+      silence.listen(silenceMs);
+      const response = await this.request(`/entities/${encodeURIComponent(type)}/snapshot`, { headers: { accept: 'application/x-ndjson' } }, either);
+      let cursor = response.headers.get('headwater-cursor') ?? undefined;
+      let states: Baseline[] = [];
+      let complete = false;
+      for await (const line of lines(response, either)) {
+        silence.rest();
+        const row = rowOf(line);
+        if (typeof row['cursor'] === 'string') {
+          cursor = row['cursor'];
+          complete = true;
+        } else {
+          states.push(baselineOf(type, row));
+        }
+        if (states.length >= chunk) {
+          await take(states);
+          states = [];
+        }
+        silence.listen(silenceMs);
+      }
+      silence.rest();
+      await take(states);
+      if (cursor === undefined || !complete) throw incomplete();
+      return cursor;
     } catch (thrown) {
-      if (thrown instanceof HeadwaterError && thrown.details.status === 404) return undefined;
-      throw connectionError(thrown);
+      if (isMissing(thrown)) return undefined;
+      throw silence.signal.aborted && !signal.aborted ? timedOut() : thrown;
+    } finally {
+      silence.rest();
     }
-    let cursor = response.headers.get('headwater-cursor') ?? undefined;
-    let states: Baseline[] = [];
-    let complete = false;
-    for await (const line of lines(response, signal)) {
-      const row = JSON.parse(line) as JsonObject;
-      if (typeof row['cursor'] === 'string') {
-        cursor = row['cursor'];
-        complete = true;
-      } else {
-        states.push(baselineOf(type, row));
-      }
-      if (states.length >= chunk) {
-        await take(states);
-        states = [];
-      }
-    }
-    await take(states);
-    if (cursor === undefined || !complete) throw new HeadwaterError('incomplete', 'the snapshot broke off', { retryable: true });
-    return cursor;
   }
 
   /** One entity's state as it was at an instant (RFC 3339); null where there was none. */
@@ -124,7 +133,7 @@ export class Transport {
       const { state = null } = await this.json(`/entities/${encodeURIComponent(type)}/${encodeURIComponent(id)}?as_of=${encodeURIComponent(instant)}`, {}, signal);
       return isObject(state) ? state : null;
     } catch (thrown) {
-      if (thrown instanceof HeadwaterError && thrown.details.status === 404) return null;
+      if (isMissing(thrown)) return null;
       throw thrown;
     }
   }
@@ -135,7 +144,7 @@ export class Transport {
       const row = await this.json(`/entities/${encodeURIComponent(type)}/${encodeURIComponent(id)}`, {}, signal);
       return baselineOf(type, { ...row, entity_id: id });
     } catch (thrown) {
-      if (!(thrown instanceof HeadwaterError) || thrown.details.status !== 404) throw thrown;
+      if (!isMissing(thrown)) throw thrown;
       return baselineOf(type, { entity_id: id, state: null });
     }
   }
@@ -157,11 +166,11 @@ export class Transport {
     const timer = setTimeout(() => timeout.abort(), this.options.timeoutMs ?? 30_000);
     try {
       const response = await this.request(path, init, AbortSignal.any([signal, timeout.signal]));
-      const answer = (await response.json()) as unknown;
+      const answer = await jsonOf(response);
       if (!isObject(answer)) throw malformed('an object');
       return answer;
     } catch (thrown) {
-      throw timeout.signal.aborted && !signal.aborted ? new HeadwaterError('timeout', 'the server did not answer in time', { retryable: true }) : connectionError(thrown);
+      throw timeout.signal.aborted && !signal.aborted ? timedOut() : connectionError(thrown);
     } finally {
       clearTimeout(timer);
     }
@@ -176,12 +185,17 @@ export class Transport {
   /** An answer of 2xx; a refused token is asked for anew, once. */
   async request(path: string, init: RequestInit, signal: AbortSignal): Promise<Response> {
     for (const again of [false, true]) {
-      const token = await this.token(again);
+      const token = await abortable(this.token(again), signal);
       const headers = new Headers(init.headers);
       if (token !== null) headers.set('authorization', `Bearer ${token}`);
-      const response = await this.fetch(`${this.address}${this.withTenant(path)}`, { ...init, headers, signal, cache: 'no-store', credentials: 'omit' });
+      let response: Response;
+      try {
+        response = await this.fetch(`${this.address}${this.withTenant(path)}`, { ...init, headers, signal, cache: 'no-store', credentials: 'omit' });
+      } catch (thrown) {
+        throw connectionError(thrown);
+      }
       if (response.ok) return response;
-      const error = await problemOf(response);
+      const error = await problemOf(response, path);
       if (response.status !== 401 || again || this.options.getToken === undefined) throw error;
     }
     throw new HeadwaterError('unauthorized', 'the server refuses the token', { status: 401, retryable: true });
@@ -195,9 +209,13 @@ export class Transport {
   /** The token to present next; a new one where the server has refused or outlived the last. */
   async token(refresh = false): Promise<string | null> {
     const anew = refresh || this.expired;
-    const token = (await this.options.getToken?.({ refresh: anew })) ?? null;
-    this.expired = false;
-    return token;
+    try {
+      const token = (await this.options.getToken?.({ refresh: anew })) ?? null;
+      this.expired = false;
+      return token;
+    } catch (thrown) {
+      throw new HeadwaterError('no_token', `getToken failed: ${asError(thrown).message}`, { retryable: true, cause: thrown });
+    }
   }
 
   /** The server said that the token has expired, or refused it. */
@@ -206,16 +224,65 @@ export class Transport {
   }
 }
 
-async function problemOf(response: Response): Promise<HeadwaterError> {
-  const problem = (await response.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string };
+async function problemOf(response: Response, path: string): Promise<HeadwaterError> {
+  const said: unknown = await response.json().catch(() => undefined);
+  const { code, detail, title } = isObject(said) ? said : {};
   const { status } = response;
   const retryAfter = Number(response.headers.get('retry-after') ?? NaN);
-  return new HeadwaterError(problem.code ?? `http_${status}`, problem.detail ?? problem.title ?? `the server answered ${status}`, {
+  const [place = path] = path.split('?');
+  const details = {
     status,
     // 401 and 403 may end with the next token; what the request itself is wrong about will not.
     retryable: status >= 500 || status === 401 || status === 403 || status === 408 || status === 425 || status === 429,
     ...(Number.isFinite(retryAfter) ? { retryAfterMs: retryAfter * 1000 } : {}),
-  });
+  };
+  if (typeof code !== 'string') {
+    return new HeadwaterError(`${NOT_OURS}${status}`, `${place} was answered with ${status}, and not by Headwater: look at the address, and at what stands before the server`, details);
+  }
+  const text = [detail, title].find((one) => typeof one === 'string');
+  return new HeadwaterError(code, text ?? `the server answered ${status}`, details);
+}
+
+/** With such codes begin answers that no Headwater gave: a proxy's, or another server's. */
+const NOT_OURS = 'http_';
+
+/** Whether Headwater itself says that there is no such thing. A proxy's 404 says nothing of what the server has. */
+function isMissing(thrown: unknown): boolean {
+  return thrown instanceof HeadwaterError && thrown.details.status === 404 && !thrown.code.startsWith(NOT_OURS);
+}
+
+/** What Headwater says of a batch that will be wrong the next time, too. */
+const REFUSALS: readonly string[] = ['malformed_json', 'not_utf8', 'invalid_batch'];
+
+/** Whether a batch was refused for what is in it. A proxy may find it too large; whatever else one says may be over in a minute. */
+export function isRefusal(thrown: unknown): thrown is HeadwaterError {
+  return thrown instanceof HeadwaterError && (thrown.details.status === 413 || REFUSALS.includes(thrown.code));
+}
+
+async function jsonOf(response: Response): Promise<unknown> {
+  const text = await response.text();
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw malformed('JSON');
+  }
+}
+
+function rowOf(line: string): JsonObject {
+  try {
+    return JSON.parse(line) as JsonObject;
+  } catch {
+    // Cut off in the middle.
+    throw incomplete();
+  }
+}
+
+function incomplete(): HeadwaterError {
+  return new HeadwaterError('incomplete', 'the snapshot broke off', { retryable: true });
+}
+
+function timedOut(): HeadwaterError {
+  return new HeadwaterError('timeout', 'the server did not answer in time', { retryable: true });
 }
 
 /** What fetch and streams throw means that the network failed. */
