@@ -37,6 +37,7 @@ const SOURCES: &[(&str, &str)] = &sources![
     "store/row.ts",
     "sync/backoff.ts",
     "sync/engine.ts",
+    "sync/silence.ts",
     "sync/sse.ts",
     "sync/stream.ts",
     "sync/tabs.ts",
