@@ -1,147 +1,17 @@
-//! Flags and environment. Every flag has a variable; the help is meant to be read.
+//! What `headwater serve` is told, and what follows from it: who is let in, where Postgres and Redis are.
 #![expect(clippy::doc_markdown, reason = "the doc comments are the help text of a terminal")]
 
+use super::target;
+use super::values::{
+    parse_address, parse_at_least, parse_bytes, parse_duration, parse_header_bytes, parse_millis, parse_replica,
+};
 use crate::database::Target;
 use crate::error::Error;
-use crate::generate::Generate;
 use crate::identity::{AdminClaim, Guard, Jwks, Keys, Operators, Secret, Tokens};
 use crate::notify::{Kind, RedisSettings};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Event-sourced sync for Postgres.
-#[derive(Debug, Parser)]
-#[command(name = "headwater", version, about, arg_required_else_help = true)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What the binary can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Read the write-ahead log of a database and serve its events over HTTP
-    ///
-    /// The database needs wal_level=logical and the extension headwater. The role in the URL needs LOGIN, REPLICATION
-    /// and membership in headwater_writer:
-    ///
-    ///   create role headwater_streamer login replication in role headwater_writer;
-    ///
-    /// Nothing is kept on disk: stop it, kill it, run several of them (each with its own --replica).
-    #[command(verbatim_doc_comment)]
-    Serve(Box<Serve>),
-
-    /// Write a typed TypeScript client of the entities that sync
-    ///
-    ///   headwater generate http://127.0.0.1:4000/openapi.json --output src/generated
-    ///
-    /// writes event types, schemas, materializers, an event store, a sync engine and React hooks, with the runtime beside
-    /// them; the application needs dexie, and react for the hooks. The same document gives the same files. In CI:
-    ///
-    ///   headwater generate openapi.json --output src/generated --check
-    ///
-    /// exits 1 when the files are stale, or when a change would break events that devices still hold.
-    #[command(verbatim_doc_comment)]
-    Generate(Box<Generate>),
-
-    /// Look at everything that `serve` stands on, and say how to mend what is wrong
-    ///
-    /// Checks the database (wal_level, slots, senders, role, extension and its version, clock, long and prepared
-    /// transactions, headwater.check()) and this machine (open files). It changes nothing. Each finding comes with the
-    /// statement or command that mends it:
-    ///
-    ///   headwater doctor --database-url postgres://headwater_streamer:…@127.0.0.1:5432/app
-    ///
-    /// Exit status: 0 if a streamer can work (there may be warnings), 1 if something keeps it from working.
-    #[command(verbatim_doc_comment)]
-    Doctor(Doctor),
-
-    /// Show events as they happen, one a line
-    ///
-    ///   headwater tail                                            everything, from now on
-    ///   headwater tail --entity-type order --entity-id 17         one entity
-    ///   headwater tail --since 2026-01-02T03:04:05Z --json        what was recorded since, then what comes, as JSON
-    ///   headwater tail --json | jq -r .payload.status             for scripts
-    ///
-    /// It reconnects by itself and goes on where it was: no event is left out. Ctrl-C ends it.
-    #[command(verbatim_doc_comment)]
-    Tail(Tail),
-}
-
-/// Flags of `doctor`.
-#[derive(Args, Clone, Debug)]
-pub struct Doctor {
-    /// postgres://role:password@host:5432/database, the one that `serve` gets [env: also DATABASE_URL]
-    #[arg(long, env = "HEADWATER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: Option<String>,
-
-    /// Trusted certificates (PEM) for TLS to Postgres [env: also ELECTRIC_DATABASE_CA_CERTIFICATE_FILE]
-    #[arg(long, env = "HEADWATER_DATABASE_CA_FILE", value_name = "FILE")]
-    pub database_ca_file: Option<String>,
-
-    /// The Redis that `serve` gets, if any: entities may ask for it
-    #[arg(long, env = "HEADWATER_REDIS_URL", hide_env_values = true, value_name = "URL")]
-    pub redis_url: Option<String>,
-
-    /// Name of the streamer whose slot is looked at
-    #[arg(long, env = "HEADWATER_REPLICA", default_value = "default", value_parser = parse_replica)]
-    pub replica: String,
-
-    /// How many clients the open files must do for
-    #[arg(long, env = "HEADWATER_MAX_CONNECTIONS", default_value_t = 19_000, value_name = "N",
-          value_parser = parse_at_least::<1>)]
-    pub max_connections: usize,
-
-    /// Print JSON: {"ok": …, "findings": [{"check", "level", "message", "remedy"}]}
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Flags of `tail`.
-#[derive(Args, Clone, Debug)]
-pub struct Tail {
-    /// Address of the streamer
-    #[arg(env = "HEADWATER_URL", default_value = "http://127.0.0.1:4000")]
-    pub url: String,
-
-    /// A token (JWT), or the administrators' secret
-    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-
-    /// Only these entities (comma-separated)
-    #[arg(long, value_name = "NAME")]
-    pub entity_type: Option<String>,
-
-    /// Only this entity
-    #[arg(long, value_name = "ID")]
-    pub entity_id: Option<String>,
-
-    /// Only this tenant, for callers who see all
-    #[arg(long, value_name = "ID")]
-    pub tenant_id: Option<String>,
-
-    /// First what was recorded since this time (RFC 3339), then what comes
-    #[arg(long, value_name = "TIME", conflicts_with = "cursor")]
-    pub since: Option<String>,
-
-    /// Go on from this cursor
-    #[arg(long)]
-    pub cursor: Option<String>,
-
-    /// End after so many events
-    #[arg(long, short = 'n', value_name = "N")]
-    pub count: Option<u64>,
-
-    /// Print each event as a line of JSON
-    #[arg(long)]
-    pub json: bool,
-
-    /// Say nothing about connections
-    #[arg(long, short)]
-    pub quiet: bool,
-}
 
 /// Flags of `serve`.
 #[derive(Args, Clone, Debug)]
@@ -463,97 +333,11 @@ impl Serve {
     }
 }
 
-/// The database from flags and their variables, ElectricSQL's included.
-pub(crate) fn target(url: Option<&String>, ca_file: Option<&String>) -> Result<Target, Error> {
-    let given = |own: Option<&String>, variable: &str| {
-        own.cloned()
-            .filter(|text| !text.is_empty())
-            .or_else(|| std::env::var(variable).ok())
-            .filter(|text| !text.is_empty())
-    };
-    let url = given(url, "DATABASE_URL").ok_or_else(|| {
-        Error::setup(
-            "there is no database URL",
-            "pass --database-url postgres://role:password@host:5432/database (or set DATABASE_URL)",
-        )
-    })?;
-    let ca_file = given(ca_file, "ELECTRIC_DATABASE_CA_CERTIFICATE_FILE");
-    Target::parse(&url, ca_file.as_deref())
-}
-
-/// Slot names have 63 bytes at most, lower-case letters, digits and underscores.
-fn parse_replica(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty()
-        && text.len() <= 63 - "headwater_".len()
-        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-    if fits { Ok(text.to_owned()) } else { Err("1 to 53 lower-case letters, digits and underscores".to_owned()) }
-}
-
-fn parse_at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
-    let number = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
-    if number >= LEAST { Ok(number) } else { Err(format!("at least {LEAST}")) }
-}
-
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let (number, unit) = split_unit(text);
-    let factor: u64 = match unit {
-        "" | "B" => 1,
-        "KiB" | "kB" | "K" => 1 << 10,
-        "MiB" | "MB" | "M" => 1 << 20,
-        "GiB" | "GB" | "G" => 1 << 30,
-        _ => return Err(format!("`{unit}` is no unit: bytes, KiB, MiB or GiB (as Postgres counts, 1 MB = 1 MiB)")),
-    };
-    let number: u64 = number.parse().map_err(|_| "a whole number and a unit, as 256MiB".to_owned())?;
-    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
-}
-
-/// As ElectricSQL's variables: a number without a unit is milliseconds.
-fn parse_millis(text: &str) -> Result<Duration, String> {
-    match split_unit(text) {
-        (number, "") => parse_duration(&format!("{number}ms")),
-        _ => parse_duration(text),
-    }
-}
-
-fn parse_address(text: &str) -> Result<(String, u16), String> {
-    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = parts.ok_or("a host and a port, as 127.0.0.1:9464 or [::1]:9464")?;
-    Ok((host.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
-}
-
-/// A connection's buffer is as large: between what a token needs and what all connections together may take.
-fn parse_header_bytes(text: &str) -> Result<usize, String> {
-    match usize::try_from(parse_bytes(text)?) {
-        Ok(bytes @ 8192..=1_048_576) => Ok(bytes),
-        _ => Err("between 8KiB and 1MiB".to_owned()),
-    }
-}
-
-/// `250ms`, `15s`, `2min`; a bare number is seconds.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_unit(text);
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" | "" => 1000,
-        "min" | "m" => 60_000,
-        _ => return Err(format!("`{unit}` is no unit: ms, s or min")),
-    };
-    let number: u64 = number.parse().map_err(|_| "a whole number and a unit, as 15s".to_owned())?;
-    match number.checked_mul(millis) {
-        Some(1..) => Ok(Duration::from_millis(number * millis)),
-        _ => Err("must be above zero, and of this world".to_owned()),
-    }
-}
-
-fn split_unit(text: &str) -> (&str, &str) {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    (&text[..digits], text[digits..].trim_start())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use crate::config::{Cli, Command};
+    use clap::Parser as _;
 
     fn serve(arguments: &[&str]) -> Result<Box<Serve>, clap::Error> {
         let all = ["headwater", "serve"].iter().chain(arguments);
@@ -561,34 +345,6 @@ mod tests {
             let Command::Serve(serve) = cli.command else { panic!("the subcommand is serve") };
             serve
         })
-    }
-
-    #[test]
-    fn flags_are_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_and_times() {
-        let bytes = |text: &str, expected: Option<u64>| assert_eq!(parse_bytes(text).ok(), expected, "{text}");
-        bytes("0", Some(0));
-        bytes("1234", Some(1234));
-        bytes("8MiB", Some(8 << 20));
-        bytes("8 MB", Some(8 << 20));
-        bytes("2GiB", Some(2 << 30));
-        for wrong in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
-            bytes(wrong, None);
-        }
-        let time = |text: &str, expected: Option<u64>| {
-            assert_eq!(parse_duration(text).ok(), expected.map(Duration::from_millis), "{text}");
-        };
-        time("15s", Some(15_000));
-        time("250ms", Some(250));
-        time("2min", Some(120_000));
-        time("3", Some(3000));
-        for wrong in ["", "0s", "1h", "-1s", "99999999999999999999s"] {
-            time(wrong, None);
-        }
     }
 
     #[test]
