@@ -1,5 +1,10 @@
 //! Batches of clients' events, by SQL, from several connections at once: `headwater.ingest`, which stores each event and
-//! applies it to its row; Message DB, which stores it; and a plain INSERT of a batch of rows.
+//! applies it to its row; Message DB, which stores it; and plain INSERTs.
+//!
+//! Message DB has two turns. Its interface is one call a message; the peer that bounds are for is called by one statement
+//! for a whole batch, which is the most that can be had of it, and the other by pipelined calls within a transaction, as
+//! its clients do. The plain INSERTs are floors: of the rows alone, and of all that ingest leaves behind, without a look
+//! at anything.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,8 +23,8 @@ use crate::{Options, message_db, server};
 pub(crate) const CONNECTIONS: usize = 8;
 pub(crate) const BATCH: usize = 100;
 /// Events per second against Message DB's.
-pub(crate) const MUST: Bound = Bound::AtLeast(2.0);
-pub(crate) const GOAL: Bound = Bound::AtLeast(5.0);
+const MUST: Bound = Bound::AtLeast(2.0);
+const GOAL: Bound = Bound::AtLeast(5.0);
 
 /// Orders that are there before anything is measured.
 const ORDERS: usize = 10_000;
@@ -28,8 +33,11 @@ const ORDERS: usize = 10_000;
 const DATABASE: &str = "headwater_ingest";
 
 pub(crate) const HEADWATER: &str = "headwater";
-pub(crate) const PLAIN: &str = "plain INSERT";
-pub(crate) const MESSAGE_DB: &str = "message_db";
+const PLAIN: &str = "plain INSERT";
+/// Rows, events and receipts.
+const RECORDS: &str = "plain INSERTs of row, event and receipt";
+const MESSAGE_DB: &str = "message_db";
+const CALLS: &str = "message_db, a call a message";
 
 /// What the batches hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +62,18 @@ impl Workload {
 
     /// A plain INSERT is the like of creating rows only.
     pub(crate) fn contenders(self) -> &'static [&'static str] {
-        if self == Self::Creates { &[HEADWATER, PLAIN, MESSAGE_DB] } else { &[HEADWATER, MESSAGE_DB] }
+        if self == Self::Creates {
+            &[HEADWATER, PLAIN, RECORDS, MESSAGE_DB, CALLS]
+        } else {
+            &[HEADWATER, MESSAGE_DB, CALLS]
+        }
+    }
+
+    /// Headwater over each of the others.
+    pub(crate) fn claims(self, measured: Measured) -> Measured {
+        let measured = measured.claim(HEADWATER, MESSAGE_DB, Some(MUST), Some(GOAL));
+        let others = self.contenders().iter().filter(|name| ![HEADWATER, MESSAGE_DB].contains(name));
+        others.fold(measured, |measured, other| measured.claim(HEADWATER, other, None, None))
     }
 }
 
@@ -63,11 +82,7 @@ pub(crate) async fn run(options: &Options) -> Vec<Measured> {
     let orders = prepare(&postgres, DATABASE).await;
     let mut all = Vec::new();
     for workload in [Workload::Creates, Workload::Lives, Workload::Changes] {
-        let measured = Measured::new(workload.what(), "events/s");
-        let mut measured = measured.claim(HEADWATER, MESSAGE_DB, Some(MUST), Some(GOAL));
-        if workload == Workload::Creates {
-            measured = measured.claim(HEADWATER, PLAIN, None, None);
-        }
+        let mut measured = workload.claims(Measured::new(workload.what(), "events/s"));
         for round in 0..options.rounds {
             for contender in turns(workload.contenders(), round) {
                 let batches = usize::try_from(options.events).unwrap().div_ceil(BATCH * CONNECTIONS);
@@ -100,7 +115,7 @@ pub(crate) async fn prepare(postgres: &Postgres, database: &str) -> Vec<Uuid> {
     client.batch_execute(&format!("{}; {enable}", include_str!("../sql/orders.sql"))).await.unwrap();
     client.execute(fill, &[&ids]).await.unwrap();
 
-    server::make(postgres, "plain", &[include_str!("../sql/orders.sql")]).await;
+    server::make(postgres, "plain", &[include_str!("../sql/orders.sql"), include_str!("../sql/records.sql")]).await;
     server::connect(postgres, "plain").await.execute(fill, &[&ids]).await.unwrap();
 
     message_db::install(postgres);
@@ -181,6 +196,11 @@ pub(crate) fn parameters(contender: &str, events: &[Event]) -> Parameters {
             column(&|event| event.payload["table_number"].to_string()),
             column(&|event| event.payload["status"].as_str().unwrap().to_owned()),
         ]),
+        RECORDS => Parameters::Arrays(vec![
+            column(&|event| event.order.to_string()),
+            column(&|event| event.id.to_string()),
+            column(&|event| event.payload.to_string()),
+        ]),
         _ => Parameters::Arrays(vec![
             column(&|event| event.id.to_string()),
             column(&|event| format!("order-{}", event.order)),
@@ -193,7 +213,7 @@ pub(crate) fn parameters(contender: &str, events: &[Event]) -> Parameters {
 async fn connect(postgres: &Postgres, contender: &str) -> Client {
     match contender {
         HEADWATER => server::connect(postgres, DATABASE).await,
-        PLAIN => server::connect(postgres, "plain").await,
+        PLAIN | RECORDS => server::connect(postgres, "plain").await,
         _ => message_db::connect(postgres).await,
     }
 }
@@ -210,6 +230,25 @@ fn statement(contender: &str) -> &'static str {
                returning 1)
              select count(*) from inserted"
         }
+        RECORDS => {
+            "with batch as materialized (
+               select order_id, id::uuid as id, payload::jsonb as payload
+               from unnest($1::text[], $2::text[], $3::text[]) b (order_id, id, payload)),
+             inserted as (
+               insert into orders (id, tenant_id, table_number, status)
+               select order_id::uuid, 'tenant', (payload->>'table_number')::int, payload->>'status' from batch
+               returning 1),
+             recorded as (
+               insert into event (id, tenant_id, entity_type, entity_id, event_type, payload, schema_version, occurred_at,
+                 user_id, client_id, source, applies)
+               select id, 'tenant', 'order', order_id, 'order.created', payload, 1, now(), 'user', 'bench', 'client', true
+               from batch),
+             receipted as (
+               insert into receipt (tenant_id, event_id, digest)
+               select 'tenant', id, sha256(payload::text::bytea) from batch)
+             select count(*) from inserted"
+        }
+        CALLS => message_db::CALL,
         _ => message_db::WRITE,
     }
 }
@@ -256,6 +295,9 @@ pub(crate) async fn turn(
 /// Sends a batch; every event of it must be taken.
 async fn send(contender: &str, client: &Client, statement: &tokio_postgres::Statement, parameters: &Parameters) {
     let row = match parameters {
+        Parameters::Arrays(arrays) if contender == CALLS => {
+            return message_db::call_each(client, statement, arrays).await;
+        }
         Parameters::Texts(texts) => client.query_one(statement, &[&texts[0], &texts[1]]).await,
         Parameters::Arrays(arrays) => {
             let arrays: Vec<_> =

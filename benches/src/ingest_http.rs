@@ -1,5 +1,5 @@
 //! Batches of clients' events over HTTP, from several clients at once: Headwater stores each event and applies it to its
-//! row; Message DB stores it, and a plain INSERT makes rows, both by SQL without a server in between.
+//! row; Message DB stores it, and plain INSERTs make rows, by SQL without a server in between.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use headwater_tests::streamer::Streamer;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::ingest::{BATCH, CONNECTIONS, GOAL, HEADWATER, MESSAGE_DB, MUST, PLAIN, Parameters, Workload};
+use crate::ingest::{BATCH, CONNECTIONS, HEADWATER, Parameters, Workload};
 use crate::measured::{Measured, turns};
 use crate::process::cpu_seconds;
 use crate::{Options, ingest, server};
@@ -26,11 +26,8 @@ pub(crate) async fn run(options: &Options) -> Vec<Measured> {
         (Workload::Lives, "10 orders created, 8 items added to each, closed"),
     ] {
         let what = format!("batches of {BATCH}, {CONNECTIONS} HTTP clients: {what}");
-        let mut measured = Measured::new(what.clone(), "events/s").claim(HEADWATER, MESSAGE_DB, Some(MUST), Some(GOAL));
+        let mut measured = workload.claims(Measured::new(what.clone(), "events/s"));
         let mut cpu = Measured::new(what, "µs/event of the streamer").fixed(HEADWATER, None, None);
-        if workload == Workload::Creates {
-            measured = measured.claim(HEADWATER, PLAIN, None, None);
-        }
         for round in 0..options.rounds {
             for contender in turns(workload.contenders(), round) {
                 let batches = usize::try_from(options.events).unwrap().div_ceil(BATCH * CONNECTIONS);

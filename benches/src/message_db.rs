@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::join_all;
+use futures_util::join;
 use headwater_tests::postgres::Postgres;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use crate::server;
 
@@ -12,6 +14,25 @@ const DATABASE: &str = "message_db";
 /// Writes a batch in one transaction: the parameters are texts, one element an event.
 pub(crate) const WRITE: &str = "select count(write_message(id, stream, type, data::jsonb))
     from unnest($1::text[], $2::text[], $3::text[], $4::text[]) e (id, stream, type, data)";
+
+/// Writes one message.
+pub(crate) const CALL: &str = "select write_message($1::text, $2::text, $3::text, $4::text::jsonb)";
+
+/// Writes a batch in one transaction by a call for each message, all of them on their way at once.
+pub(crate) async fn call_each(client: &Client, call: &Statement, columns: &[Vec<String>]) {
+    let calls = (0..columns[0].len()).map(async |at| {
+        let [id, stream, kind, data] = std::array::from_fn(|column| &columns[column][at]);
+        client.query_one(call, &[id, stream, kind, data]).await
+    });
+    // What is polled first is sent first, and Postgres answers in that order.
+    let (begun, answers, committed) =
+        join!(client.batch_execute("begin"), join_all(calls), client.batch_execute("commit"));
+    begun.unwrap();
+    for answer in answers {
+        answer.unwrap();
+    }
+    committed.unwrap();
+}
 
 /// Makes its database.
 pub(crate) fn install(postgres: &Postgres) {

@@ -18,8 +18,13 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it and waits until its port answers.
-    pub(crate) async fn start(mut command: Command, port: u16) -> Self {
-        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    pub(crate) async fn start(command: Command, port: u16) -> Self {
+        Self::start_fed(command, Stdio::null(), port).await
+    }
+
+    /// The same for one that reads something.
+    pub(crate) async fn start_fed(mut command: Command, input: Stdio, port: u16) -> Self {
+        let child = command.stdin(input).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut server = Self { child, port };
         eventually("a server to listen", || {
             let ended = server.child.try_wait().unwrap();

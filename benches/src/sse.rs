@@ -1,6 +1,10 @@
 //! From Postgres to 100 clients of Server-Sent Events: rows per second when very many are inserted, the server's memory
 //! meanwhile, and how long a single commit takes to arrive when 200 come every second.
+//!
+//! Beside the peer runs what no server can undercut by much: Postgres' own client, whose lines go to every socket as they
+//! are. A latency has a part that is nobody's: the flush of the commit, the walsender, the hundred readers themselves.
 
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use headwater_tests::deadline::eventually;
@@ -13,11 +17,15 @@ use tokio_postgres::Client;
 use crate::measured::{Bound, Measured, turns};
 use crate::process::{Server, anonymous_kib, cpu_seconds};
 use crate::readers::Readers;
-use crate::{Options, node, server};
+use crate::{Options, node, peers, server};
 
 const HEADWATER: &str = "headwater";
 const NODE: &str = "node, pg-logical-replication";
-const ALL: [&str; 2] = [HEADWATER, NODE];
+const LEAST: &str = "pg_recvlogical, its lines by raw writes";
+const ALL: [&str; 3] = [HEADWATER, NODE, LEAST];
+
+/// The slot of whoever is not Headwater.
+const SLOT: &str = "peer";
 
 const CLIENTS: usize = 100;
 const ROWS_PER_TRANSACTION: u32 = 1_000;
@@ -34,13 +42,17 @@ pub(crate) async fn run(options: &Options) -> Vec<Measured> {
     postgres.sql(&format!("{table}; select headwater.enable('message')")).await;
     server::make(&postgres, "plain", &[table, "create publication bench for table message"]).await;
 
-    let rows = |unit| Measured::new(format!("{} rows to {CLIENTS} clients", options.sse_rows), unit);
-    let mut speed = rows("rows/s").claim(HEADWATER, NODE, Some(Bound::AtLeast(5.0)), None);
-    let mut cpu = rows("CPU µs/row").claim(HEADWATER, NODE, None, None);
-    let mut memory = rows("MiB at most").claim(HEADWATER, NODE, None, None);
+    let rows = |unit, must| {
+        let measured = Measured::new(format!("{} rows to {CLIENTS} clients", options.sse_rows), unit);
+        measured.claim(HEADWATER, NODE, must, None)
+    };
+    let mut speed = rows("rows/s", Some(Bound::AtLeast(5.0))).claim(HEADWATER, LEAST, None, None);
+    let mut cpu = rows("CPU µs/row", None).claim(HEADWATER, LEAST, None, None);
+    let mut memory = rows("MiB at most", None);
     let latency = |what: &str| {
         let measured = Measured::new(format!("commit → client at {ROWS_PER_SECOND} rows/s, {what}"), "µs");
-        measured.claim(HEADWATER, NODE, Some(Bound::AtMost(0.5)), None)
+        let measured = measured.claim(HEADWATER, NODE, Some(Bound::AtMost(0.5)), None);
+        measured.claim(HEADWATER, LEAST, None, None).claim(LEAST, NODE, None, None)
     };
     let (mut median, mut worst) = (latency("p50"), latency("p99"));
     for round in 0..options.rounds {
@@ -69,13 +81,15 @@ struct Turn {
 enum Contender {
     Headwater(Box<Streamer>),
     Node(Server),
+    /// The server, and who feeds it.
+    Least(Server, Child),
 }
 
 impl Contender {
     fn pid(&self) -> u32 {
         match self {
             Self::Headwater(streamer) => streamer.pid(),
-            Self::Node(server) => server.pid(),
+            Self::Node(server) | Self::Least(server, _) => server.pid(),
         }
     }
 
@@ -84,25 +98,53 @@ impl Contender {
             Self::Headwater(streamer) => {
                 Readers::open(streamer.port(), "/api/v1/events/stream", CLIENTS, note_times).await
             }
-            Self::Node(server) => Readers::open(server.port, "/", CLIENTS, note_times).await,
+            Self::Node(server) | Self::Least(server, _) => Readers::open(server.port, "/", CLIENTS, note_times).await,
         }
     }
+
+    /// Ends it; a slot that it alone read goes too.
+    async fn end(self, client: &Client) {
+        match self {
+            Self::Headwater(mut streamer) => return streamer.kill().await,
+            Self::Node(server) => drop(server),
+            Self::Least(server, mut feeder) => {
+                feeder.kill().unwrap();
+                feeder.wait().unwrap();
+                drop(server);
+            }
+        }
+        let free = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+            where slot_name = $1 and not active";
+        eventually("the slot to be free", || async { client.query_opt(free, &[&SLOT]).await.unwrap() }).await;
+    }
+}
+
+/// Starts who is to be measured; its slot begins here.
+async fn start(postgres: &Postgres, name: &str, client: &Client) -> Contender {
+    if name == HEADWATER {
+        return Contender::Headwater(Box::new(Streamer::start(postgres, &["--replica", "sse"]).await));
+    }
+    let plugin = if name == NODE { "pgoutput" } else { "test_decoding" };
+    client.execute("select pg_create_logical_replication_slot($1, $2)", &[&SLOT, &plugin]).await.unwrap();
+    let contender = if name == NODE {
+        Contender::Node(node::start(postgres, "plain", SLOT).await)
+    } else {
+        let mut feeder = postgres.program("pg_recvlogical");
+        feeder.args(["--start", "--no-loop", "-S", SLOT, "-d", "plain", "-f", "-", "-o", "skip-empty-xacts=1"]);
+        let mut feeder = feeder.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = feeder.stdout.take().unwrap();
+        Contender::Least(peers::start_fed("pipe", lines.into()).await, feeder)
+    };
+    let active = "select from pg_replication_slots where slot_name = $1 and active";
+    eventually("the slot to be read", || async { client.query_opt(active, &[&SLOT]).await.unwrap() }).await;
+    contender
 }
 
 async fn turn(postgres: &Postgres, name: &str, options: &Options) -> Turn {
     let database = if name == HEADWATER { "headwater" } else { "plain" };
     let client = server::connect(postgres, database).await;
     client.batch_execute("truncate message; checkpoint").await.unwrap();
-    let contender = if name == HEADWATER {
-        Contender::Headwater(Box::new(Streamer::start(postgres, &["--replica", "sse"]).await))
-    } else {
-        let made = "select pg_create_logical_replication_slot('node', 'pgoutput')";
-        client.batch_execute(made).await.unwrap();
-        let server = node::start(postgres, database, "node").await;
-        let active = "select from pg_replication_slots where slot_name = 'node' and active";
-        eventually("node to read its slot", || async { client.query_opt(active, &[]).await.unwrap() }).await;
-        Contender::Node(server)
-    };
+    let contender = start(postgres, name, &client).await;
     let pid = contender.pid();
 
     let readers = contender.readers(false).await;
@@ -130,15 +172,7 @@ async fn turn(postgres: &Postgres, name: &str, options: &Options) -> Turn {
     let commits = "select (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint
         from message where id >= $1 order by id";
     let commits = client.query(commits, &[&i64::from(first)]).await.unwrap();
-    match contender {
-        Contender::Headwater(mut streamer) => streamer.kill().await,
-        Contender::Node(server) => {
-            drop(server);
-            let free = "select pg_drop_replication_slot('node') from pg_replication_slots
-                where slot_name = 'node' and not active";
-            eventually("node's slot to be free", || async { client.query_opt(free, &[]).await.unwrap() }).await;
-        }
-    }
+    contender.end(&client).await;
     let mut latencies = Vec::new();
     for times in readers.ended().await {
         for (arrived, commit) in times.iter().zip(&commits) {
