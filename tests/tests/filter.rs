@@ -4,7 +4,7 @@
 //! `HEADWATER_TEST_FILTERS=100000` judges more; `HEADWATER_TEST_SEED` repeats a run.
 
 mod expressions;
-mod rows;
+pub(crate) mod rows;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;

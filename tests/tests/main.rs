@@ -35,6 +35,7 @@ mod shape_access;
 mod shape_cache;
 mod shape_limits;
 mod shape_oracle;
+mod shape_schemas;
 mod shape_seam;
 mod shape_subqueries;
 mod shape_where;

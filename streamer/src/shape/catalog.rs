@@ -104,7 +104,8 @@ const COLUMNS: &str = "with recursive bases as ( \
          to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''), \
        (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_catalog.pg_enum e where e.enumtypid in (u.oid, v.oid)), \
        u.oid, u.typname::text, v.oid, v.typname::text, \
-       pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select') and not pg_catalog.row_security_active(a.attrelid) \
+       pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select') and not pg_catalog.row_security_active(a.attrelid), \
+       u.typtype = 'c' \
      from pg_catalog.pg_attribute a \
        join pg_catalog.pg_type t on t.oid = a.atttypid \
        join bases b on b.type = a.atttypid and b.next = 0 \
@@ -259,5 +260,6 @@ fn column(row: &Row) -> Result<Column, Error> {
         enum_labels: row.try_get::<_, Option<Vec<String>>>(14)?.unwrap_or_default(),
         base,
         element,
+        composite: row.try_get(20)?,
     })
 }

@@ -67,6 +67,8 @@ pub struct Column {
     pub generated: bool,
     /// The labels of an enum, in their order; of an array, those of its elements.
     pub enum_labels: Vec<String>,
+    /// Of a composite type, or of a domain over one.
+    pub composite: bool,
     /// What a domain stands for in the end; the type itself if it is none.
     pub base: TypeRef,
     /// The type of an array's elements.

@@ -38,6 +38,8 @@ const COMPARED: &[&str] = &[
     "numeric[]",
     "mood[]",
     "date[]",
+    "jsonb",
+    "jsonb[]",
 ];
 const ARRAYS: &[(&str, &str)] = &[
     ("int4[]", "int4"),
@@ -47,6 +49,7 @@ const ARRAYS: &[(&str, &str)] = &[
     ("bool[]", "bool"),
     ("uuid[]", "uuid"),
     ("date[]", "date"),
+    ("jsonb[]", "jsonb"),
 ];
 const SIGNS: &[&str] = &["=", "<>", "<", "<=", ">", ">=", "!="];
 
@@ -102,7 +105,8 @@ impl<'a> Expressions<'a> {
     fn test(&mut self, depth: u64) -> String {
         let kind = self.one_of(COMPARED);
         let not = self.one_of(&["", "NOT "]);
-        match self.random.below(16) {
+        match self.random.below(18) {
+            16 | 17 => self.looks_in(depth),
             0..=4 => {
                 let other = self.kind_like(kind);
                 format!("{} {} {}", self.value(kind, depth), self.one_of(SIGNS), self.value(other, depth))
@@ -152,6 +156,25 @@ impl<'a> Expressions<'a> {
                 format!("{column} {} {}", self.one_of(&["=", "=", "<>", "<", ">="]), self.literal(kind))
             }
         }
+    }
+
+    /// Whether something is in a `jsonb`.
+    fn looks_in(&mut self, depth: u64) -> String {
+        let of = self.operand("jsonb", depth);
+        match self.random.below(6) {
+            0 | 1 => format!("{of} {} {}", self.one_of(&["@>", "<@"]), self.operand("jsonb", depth)),
+            2 => format!("{of} ? {}", self.step()),
+            3 => format!("{of} {} '{{{},b,NULL}}'", self.one_of(&["?|", "?&"]), self.one_of(&["a", "c", "1"])),
+            4 => {
+                format!("{of} ->> {} {} '{}'", self.step(), self.one_of(SIGNS), self.one_of(&["1", "x", "true", "{}"]))
+            }
+            _ => format!("{of}::text LIKE {}", self.pattern()),
+        }
+    }
+
+    /// A key, or a place in an array.
+    fn step(&mut self) -> &'static str {
+        ["'a'", "'b'", "'aa'", "''", "0", "1", "-1", "-2", "i4a", "t1", "'1'::text"][self.random.index(11)]
     }
 
     /// Looks at single digits of what a value is as text: comparisons forgive small mistakes.
@@ -296,8 +319,9 @@ impl<'a> Expressions<'a> {
                 "time",
                 "int4[]",
                 "text[]",
+                "jsonb",
             ]),
-            "name" | "uuid" => "text",
+            "name" | "uuid" | "jsonb" => "text",
             "bool" => self.one_of(&["int4", "text"]),
             "date" => self.one_of(&["timestamp", "timestamptz"]),
             "time" => self.one_of(&["timestamp", "interval"]),
@@ -334,7 +358,21 @@ impl<'a> Expressions<'a> {
                     format!("{} {sign} {}", self.operand(kind, depth), self.operand(other, depth))
                 }
             },
-            "text" | "varchar" => match self.random.below(6) {
+            "jsonb" => {
+                let of = self.operand("jsonb", depth);
+                match self.random.below(3) {
+                    0 => {
+                        format!("{of} #> '{}'", self.one_of(&["{a}", "{b,a,1}", "{}", "{1,-1}", "{a,NULL}", "{2, a}"]))
+                    }
+                    _ => format!("{of} -> {}", self.step()),
+                }
+            }
+            "text" | "varchar" => match self.random.below(8) {
+                6 => format!("{} ->> {}", self.operand("jsonb", depth), self.step()),
+                7 => {
+                    let path = self.one_of(&["{a}", "{b,a,0}", "{}", "{0}", "{b,a,2,a}"]);
+                    format!("{} #>> '{path}'", self.operand("jsonb", depth))
+                }
                 0 => format!("{}({})", self.one_of(&["lower", "upper"]), self.value("text", depth)),
                 1 => format!("concat({}, {})", self.value("text", depth), self.value(self_kind(depth), depth)),
                 2 => self.element("text[]", depth),

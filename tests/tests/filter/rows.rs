@@ -8,12 +8,13 @@ const ROWS: usize = 48;
 pub(crate) const TABLE: &str = "
 create type mood as enum ('sad', 'ok', 'happy', 'O''K', 'A b');
 create domain positive as int check (value > 0);
+create type pair as (a int, \"b c\" text);
 create table judged (
   id int primary key, b1 bool, b2 bool, i2a int2, i2b int2, i4a int4, i4b int4, i8a int8, i8b int8,
   f4a float4, f4b float4, f8a float8, f8b float8, na numeric, nb numeric(12,3), t1 text, t2 text, v1 varchar(12), c1 char(6), c2 char(3),
   nm name, u1 uuid, u2 uuid, d1 date, d2 date, tm1 time, tm2 time, ts1 timestamp, ts2 timestamp, tz1 timestamptz,
   tz2 timestamptz, iv1 interval, iv2 interval, e1 mood, e2 mood, p1 positive, ai int4[], ai2 int4[], at text[], an numeric[],
-  ae mood[], ab bool[], au uuid[], ad date[], by1 bytea, js jsonb, tc text collate \"C\", pt point);";
+  ae mood[], ab bool[], au uuid[], ad date[], by1 bytea, js jsonb, js2 jsonb, aj jsonb[], pr pair, tc text collate \"C\", pt point);";
 
 /// The columns in the table's order, each with the kind of its values.
 pub(crate) const COLUMNS: &[(&str, &str)] = &[
@@ -62,6 +63,9 @@ pub(crate) const COLUMNS: &[(&str, &str)] = &[
     ("ad", "date[]"),
     ("by1", "bytea"),
     ("js", "jsonb"),
+    ("js2", "jsonb"),
+    ("aj", "jsonb[]"),
+    ("pr", "pair"),
     ("tc", "text"),
     ("pt", "point"),
 ];
@@ -243,7 +247,26 @@ pub(crate) fn values(kind: &str) -> &'static [&'static str] {
         "uuid[]" => &["{}", "{00000000-0000-0000-0000-000000000000}", "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,NULL}"],
         "date[]" => &["{}", "{2000-01-01}", "{2024-02-29,infinity}"],
         "bytea" => &["\\x", "\\x00ff"],
-        "jsonb" => &["{}", "null", "{\"a\": 1}"],
+        "jsonb" => &[
+            "{}",
+            "null",
+            "[]",
+            "7",
+            "\"a\"",
+            "true",
+            "{\"a\": 1}",
+            "{\"a\": 1.00, \"b\": null}",
+            "{\"a\": \"1\", \"b\": {\"a\": [1, 2.50, {\"a\": \"x\\ty\"}]}}",
+            "[\"a\", \"b\", 1, null]",
+            "[1, [1, 2], {\"a\": 1}]",
+            "[[\"a\"], {}]",
+            "[1.0]",
+            "{\"\": \"é😀\", \"aa\": -1e3, \"b\": \"\\u00e9\\\"\\\\\"}",
+            " { \"b\" : [ ] , \"a\":false,\"a\":true } ",
+            "-0.0",
+        ],
+        "jsonb[]" => &["{}", "{\"{\\\"a\\\": 1}\",NULL}", "{1,1.0,\"\\\"a\\\"\"}"],
+        "pair" => &["(1,a)", "(,)", "(,\"\")", "(-7,\"x, \"\"y\"\" \\\\ (z)\")", "(1,)"],
         _ => &["(1,2)"],
     }
 }

@@ -322,6 +322,9 @@ impl Analyzer<'_> {
         let tested = match test {
             Test::Null => {
                 let typed = self.typed(of)?;
+                if let Some(fields) = self.fields(of.at, &typed, !negated)? {
+                    return Ok(fields);
+                }
                 // Nobody says what type a literal is here: text will do.
                 let ty = if *typed.ty() == Type::Unknown { Type::Text } else { typed.ty().clone() };
                 Expr::bool(Kind::IsNull(self.coerce(typed, &ty, of.at)?.into()))
@@ -331,6 +334,21 @@ impl Analyzer<'_> {
         };
         let tested = self.folded(of.at, tested)?;
         Ok(if negated { Self::not(tested) } else { tested })
+    }
+
+    /// The test of a composite value's fields, of which IS NOT NULL is not the contrary.
+    fn fields(&self, at: usize, typed: &Typed, null: bool) -> Result<Option<Expr>, WhereError> {
+        let Typed::Known(expr) = typed else { return Ok(None) };
+        match &expr.kind {
+            Kind::Column(column) if self.table.columns[*column].composite => {
+                Ok(Some(Expr::bool(Kind::Fields { column: *column, null })))
+            }
+            Kind::Column(_) => Ok(None),
+            _ if matches!(expr.ty, Type::Other(_)) => {
+                Err(self.error(at, format!("IS NULL of {} is only supported of a column", expr.ty)))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn distinct(&mut self, at: usize, negated: bool, left: &Node, right: &Node) -> Result<Expr, WhereError> {
@@ -737,7 +755,7 @@ impl Analyzer<'_> {
                 if name == "coalesce" {
                     return self.folded(at, Expr::new(ty, Kind::Coalesce(all)));
                 }
-                if matches!(ty, Type::Other(_)) {
+                if matches!(ty.element().unwrap_or(&ty), Type::Other(_) | Type::Jsonb) {
                     return Err(self.error(at, format!("{name} of {ty} is not supported")));
                 }
                 let (_, all) = collate::checked(self, at, Op::Less, all)?;

@@ -125,5 +125,5 @@ pub(super) fn checked(
 
 /// Whether any column takes part.
 pub(super) fn mentions_column(expr: &Expr) -> bool {
-    matches!(expr.kind, Kind::Column(_)) || expr.parts().into_iter().any(mentions_column)
+    matches!(expr.kind, Kind::Column(_) | Kind::Fields { .. }) || expr.parts().into_iter().any(mentions_column)
 }

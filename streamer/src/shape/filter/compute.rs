@@ -2,10 +2,12 @@
 
 use std::cmp::Ordering;
 
+use super::array::Array;
 use super::datetime::{self, DAY};
 use super::eval::{Fail, Row};
 use super::expr::Op;
 use super::interval::Interval;
+use super::json::Json;
 use super::like;
 use super::numeric::{Numeric, NumericError};
 use super::types::Type;
@@ -123,6 +125,7 @@ pub(super) fn size(value: &Value<'_>) -> usize {
     match value {
         Value::Text(text) | Value::Bpchar(text) => text.len(),
         Value::Numeric(number) => number.size(),
+        Value::Json(json) => json.size(),
         Value::Array(array) => array.elements.len() + array.elements.iter().flatten().map(size).sum::<usize>(),
         _ => 1,
     }
@@ -132,7 +135,7 @@ pub(super) fn size(value: &Value<'_>) -> usize {
 pub(super) fn reading(ty: &Type, bytes: usize) -> usize {
     match ty {
         Type::Numeric => bytes.saturating_mul(bytes) / 256,
-        Type::Array(_) => bytes,
+        Type::Array(_) | Type::Jsonb => bytes,
         _ => bytes / 16,
     }
 }
@@ -141,7 +144,9 @@ pub(super) fn reading(ty: &Type, bytes: usize) -> usize {
 fn cost(op: Op, left: &Value<'_>, right: &Value<'_>) -> usize {
     let (a, b) = (size(left), size(right));
     match (left, right) {
-        (Value::Array(_), Value::Array(_)) if !op.compares() => a.saturating_mul(b),
+        (Value::Array(_), Value::Array(_)) | (Value::Json(_), Value::Json(_)) if !op.compares() => a.saturating_mul(b),
+        (Value::Json(_), Value::Array(_)) => a.saturating_mul(b) / 16 + b,
+        (Value::Json(_), _) => a,
         (Value::Numeric(_), Value::Numeric(_)) => (a + b).saturating_add(a.saturating_mul(b) / 64),
         // Where one begins otherwise than the other, the rest is not looked at.
         _ if op.compares() => a.min(b) / 16,
@@ -173,6 +178,23 @@ pub(super) fn binary(op: Op, left: &Value<'_>, right: &Value<'_>, row: &Row<'_>)
         (Op::Contains, Value::Array(a), Value::Array(b)) => Value::Bool(a.contains(b).ok_or(UNKNOWN)?),
         (Op::Contained, Value::Array(a), Value::Array(b)) => Value::Bool(b.contains(a).ok_or(UNKNOWN)?),
         (Op::Overlaps, Value::Array(a), Value::Array(b)) => Value::Bool(a.overlaps(b).ok_or(UNKNOWN)?),
+        (Op::Contains, Value::Json(a), Value::Json(b)) => Value::Bool(a.contains(b)),
+        (Op::Contained, Value::Json(a), Value::Json(b)) => Value::Bool(b.contains(a)),
+        (Op::Step { as_text }, Value::Json(of), step) => {
+            let found = match step {
+                Value::Text(key) => of.member(key),
+                Value::Int4(index) => of.element(i64::from(*index)),
+                _ => return Err(UNKNOWN),
+            };
+            return Ok(found.and_then(|found| looked_up(found, as_text)));
+        }
+        (Op::Path { as_text }, Value::Json(of), Value::Array(path)) => {
+            let Some(steps) = texts(path) else { return Ok(None) };
+            return Ok(of.at_path(steps).and_then(|found| looked_up(found, as_text)));
+        }
+        (Op::HasKey, Value::Json(of), Value::Text(key)) => Value::Bool(of.has(key)),
+        (Op::HasAnyKey, Value::Json(of), Value::Array(keys)) => Value::Bool(known_texts(keys).any(|key| of.has(key))),
+        (Op::HasAllKeys, Value::Json(of), Value::Array(keys)) => Value::Bool(known_texts(keys).all(|key| of.has(key))),
         (Op::AtZone, Value::Text(_), Value::Timestamp(micros)) => Value::Timestamptz(*micros),
         (Op::AtZone, Value::Text(_), Value::Timestamptz(micros)) => Value::Timestamp(*micros),
         (Op::Power, Value::Float8(a), Value::Float8(b)) => Value::Float8(power(*a, *b)?),
@@ -181,6 +203,21 @@ pub(super) fn binary(op: Op, left: &Value<'_>, right: &Value<'_>, row: &Row<'_>)
         _ => return Err(UNKNOWN),
     };
     Ok(Some(value))
+}
+
+/// What was found in a `jsonb`; null as text is NULL.
+fn looked_up(found: &Json, as_text: bool) -> Maybe<'static> {
+    let found = found.clone();
+    if as_text { found.into_text().map(Value::text) } else { Some(Value::Json(found)) }
+}
+
+fn known_texts<'v>(array: &'v Array<'_>) -> impl Iterator<Item = &'v str> {
+    array.elements.iter().flatten().filter_map(Value::as_text)
+}
+
+/// The elements of a path; none if one is null.
+fn texts<'v>(array: &'v Array<'_>) -> Option<Vec<&'v str>> {
+    array.elements.iter().map(|element| element.as_ref()?.as_text()).collect()
 }
 
 fn bits(op: Op, left: &Value<'_>, right: &Value<'_>) -> Result<Value<'static>, Fail> {

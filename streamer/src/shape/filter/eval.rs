@@ -76,6 +76,7 @@ pub(super) fn value<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Maybe<'a>, Fail
         | Kind::Or(_)
         | Kind::Not(_)
         | Kind::IsNull(_)
+        | Kind::Fields { .. }
         | Kind::Is(..)
         | Kind::Same(..)
         | Kind::Atom(_)
@@ -139,6 +140,13 @@ pub(super) fn truth<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Option<bool>, F
             Kind::Column(index) => row.cells.get(*index).copied().flatten().is_none(),
             _ => value(of, row)?.is_none(),
         }),
+        Kind::Fields { column, null } => Some(match row.cells.get(*column).copied().flatten() {
+            None => *null,
+            Some(text) => {
+                row.spend(text.len() / 16)?;
+                fields_are_null(text, *null).ok_or(UNREADABLE)?
+            }
+        }),
         Kind::Is(wanted, of) => Some(truth(of, row)? == Some(*wanted)),
         Kind::Same(left, right) => Some(match (value(left, row)?, value(right, row)?) {
             (None, None) => true,
@@ -157,6 +165,30 @@ pub(super) fn truth<'a>(expr: &'a Expr, row: &Row<'a>) -> Result<Option<bool>, F
             None => None,
         },
     })
+}
+
+/// Whether each field of a composite value is null, or each is not: a null field is written as nothing at all (`record_out`).
+fn fields_are_null(text: &str, null: bool) -> Option<bool> {
+    let fields = text.strip_prefix('(')?.strip_suffix(')')?;
+    // `()` has one field, and that is null; types without any are not worth the distinction.
+    let (mut quoted, mut empty, mut letters) = (false, true, fields.bytes());
+    while let Some(letter) = letters.next() {
+        match letter {
+            b'"' => {
+                quoted = !quoted;
+                empty = false;
+            }
+            b'\\' => drop(letters.next()),
+            b',' if !quoted => {
+                if empty != null {
+                    return Some(false);
+                }
+                empty = true;
+            }
+            _ => empty = false,
+        }
+    }
+    Some(empty == null)
 }
 
 /// AND and OR: one operand may decide, whatever the others are, errors included; Postgres, too, is free in their order.

@@ -32,6 +32,11 @@ pub(super) enum Kind {
     Or(Vec<Expr>),
     Not(Box<Expr>),
     IsNull(Box<Expr>),
+    /// `IS NULL` of a composite column: whether all its fields are null; or whether none is, which is its `IS NOT NULL`.
+    Fields {
+        column: usize,
+        null: bool,
+    },
     /// `IS TRUE`, or FALSE.
     Is(bool, Box<Expr>),
     /// `IS NOT DISTINCT FROM`
@@ -108,6 +113,18 @@ pub(super) enum Op {
     Contains,
     Contained,
     Overlaps,
+    /// `->` and `->>`, with a key or a place.
+    Step {
+        as_text: bool,
+    },
+    /// `#>` and `#>>`
+    Path {
+        as_text: bool,
+    },
+    /// `?`, `?|`, `?&`
+    HasKey,
+    HasAnyKey,
+    HasAllKeys,
     ArrayJoin,
     ArrayAppend,
     ArrayPrepend,
@@ -181,7 +198,7 @@ impl Expr {
     /// Every direct part.
     pub(super) fn parts(&self) -> Vec<&Expr> {
         match &self.kind {
-            Kind::Const(_) | Kind::Column(_) | Kind::Atom(_) => Vec::new(),
+            Kind::Const(_) | Kind::Column(_) | Kind::Atom(_) | Kind::Fields { .. } => Vec::new(),
             Kind::Call { arguments: all, .. }
             | Kind::And(all)
             | Kind::Or(all)

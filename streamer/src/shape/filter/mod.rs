@@ -21,6 +21,7 @@ mod error;
 mod eval;
 mod expr;
 mod interval;
+mod json;
 mod lexer;
 mod like;
 mod numeric;
@@ -246,7 +247,7 @@ impl Filter {
         let mut found: BTreeSet<usize> = self.subqueries.iter().flat_map(|subquery| subquery.columns.clone()).collect();
         let mut left = vec![&self.expr];
         while let Some(expr) = left.pop() {
-            if let expr::Kind::Column(at) = expr.kind {
+            if let expr::Kind::Column(at) | expr::Kind::Fields { column: at, .. } = expr.kind {
                 found.insert(at);
             }
             left.extend(expr.parts());

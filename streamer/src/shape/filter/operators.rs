@@ -24,8 +24,11 @@ pub(super) enum Unresolved {
 
 const SIGNS: &[&str] = &[
     "=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "^", "|/", "@", "&", "|", "#", "~", "||", "~~", "!~~",
-    "~~*", "!~~*", "@>", "<@", "&&",
+    "~~*", "!~~*", "@>", "<@", "&&", "->", "->>", "#>", "#>>", "?", "?|", "?&",
 ];
+
+/// Operators that look into a `jsonb`.
+const LOOKING_IN: &[&str] = &["->", "->>", "#>", "#>>", "?", "?|", "?&"];
 
 const COMPARED: &[Type] = &[
     Type::Bool,
@@ -92,6 +95,9 @@ fn candidates(sign: &'static str, binary: bool) -> Vec<Signature> {
         for of in COMPARED {
             push(op, &[of, of], &Type::Bool);
         }
+        if !op.orders() {
+            push(op, &[&Type::Jsonb, &Type::Jsonb], &Type::Bool);
+        }
         for family in CROSS {
             for (a, b) in family.iter().flat_map(|a| family.iter().map(move |b| (a, b))).filter(|(a, b)| a != b) {
                 push(op, &[a, b], &Type::Bool);
@@ -110,6 +116,7 @@ fn candidates(sign: &'static str, binary: bool) -> Vec<Signature> {
     }
     let signed = [&Type::Int2, &Type::Int4, &Type::Int8, &Type::Float4, &Type::Float8, &Type::Numeric];
     let (date, time) = (&Type::Date, &Type::Time);
+    let json = &Type::Jsonb;
     let (stamp, zoned, span) = (&Type::Timestamp, &Type::Timestamptz, &Type::Interval);
     match sign {
         "+" => {
@@ -177,6 +184,21 @@ fn candidates(sign: &'static str, binary: bool) -> Vec<Signature> {
                 push(Op::BitNot, &[of], of);
             }
         }
+        "@>" => push(Op::Contains, &[json, json], &Type::Bool),
+        "<@" => push(Op::Contained, &[json, json], &Type::Bool),
+        "->" | "->>" | "#>" | "#>>" => {
+            let as_text = sign.ends_with(">>");
+            let gives = if as_text { &Type::Text } else { json };
+            if sign.starts_with('#') {
+                push(Op::Path { as_text }, &[json, &Type::Text.array()], gives);
+            } else {
+                push(Op::Step { as_text }, &[json, &Type::Text], gives);
+                push(Op::Step { as_text }, &[json, &Type::Int4], gives);
+            }
+        }
+        "?" => push(Op::HasKey, &[json, &Type::Text], &Type::Bool),
+        "?|" => push(Op::HasAnyKey, &[json, &Type::Text.array()], &Type::Bool),
+        "?&" => push(Op::HasAllKeys, &[json, &Type::Text.array()], &Type::Bool),
         "||" => push(Op::Join, &[&Type::Text, &Type::Text], &Type::Text),
         "~~" | "!~~" | "~~*" | "!~~*" => {
             let op = Op::Like { negated: sign.starts_with('!'), fold: sign.ends_with('*'), letters: Letters::Ascii };
@@ -195,7 +217,15 @@ pub(super) fn resolve(sign: &str, inputs: &[&Type]) -> Result<Signature, Unresol
     if inputs.iter().any(|input| matches!(input, Type::Other(_))) {
         return Err(Unresolved::None);
     }
+    // Ranges, geometry and others have such operators too: of literals nobody knows which is meant.
+    if matches!(sign, "@>" | "<@") && inputs.iter().all(|input| **input == Type::Unknown) {
+        return Err(Unresolved::Ambiguous);
+    }
+    if LOOKING_IN.contains(&sign) && *inputs[0] != Type::Jsonb {
+        return Err(if *inputs[0] == Type::Unknown { Unresolved::Ambiguous } else { Unresolved::None });
+    }
     if let [left, right] = inputs
+        && !LOOKING_IN.contains(&sign)
         && let Some(found) = polymorphic(sign, left, right)
     {
         return found;
@@ -227,6 +257,7 @@ fn polymorphic(sign: &'static str, left: &Type, right: &Type) -> Option<Result<S
             "&&" => Op::Overlaps,
             "||" => return same(Op::ArrayJoin, of, of.clone()),
             _ => match comparison(sign) {
+                Some(op) if op.orders() && of.element() == Some(&Type::Jsonb) => return Some(Err(Unresolved::None)),
                 Some(op) => op,
                 None => return Some(Err(Unresolved::None)),
             },

@@ -112,6 +112,10 @@ impl Writer<'_> {
                 self.push(")");
             }
             Kind::IsNull(of) => self.null_test(of),
+            Kind::Fields { column, null } => {
+                let name = quote(&self.table.columns[*column].name);
+                let _ = write!(self.out, "({name} IS {}NULL)", if *null { "" } else { "NOT " });
+            }
             Kind::Is(wanted, of) => {
                 self.push("(");
                 self.expr(of);
@@ -217,7 +221,7 @@ impl Writer<'_> {
     fn null_test(&mut self, of: &Expr) {
         self.push("(");
         self.expr(of);
-        // Of a composite value IS NULL asks whether all its fields are null; this asks whether the value is.
+        // Of a composite value IS NULL would ask whether all its fields are null ([`Kind::Fields`]).
         self.push(if matches!(of.ty, Type::Other(_)) { " IS NOT DISTINCT FROM NULL)" } else { " IS NULL)" });
     }
 

@@ -30,6 +30,7 @@ fn column(name: &str, oid: u32, type_name: &str) -> Column {
         } else {
             vec![]
         },
+        composite: type_name == "pair",
         base: TypeRef { oid, name: type_name.to_owned() },
         element,
     }
@@ -54,6 +55,8 @@ pub(super) fn table() -> TableSchema {
         column("big", 20, "int8"),
         column("de", 25, "text"),
         column("odd \"name", 25, "text"),
+        column("j", 3802, "jsonb"),
+        column("pr", 90002, "pair"),
     ];
     columns[14].collation = Collation::Language;
     TableSchema {
@@ -98,6 +101,48 @@ fn refused(text: &str, message: &str) {
 #[track_caller]
 fn rendered(text: &str, sql: &str) {
     assert_eq!(parse(text, &no_params(), &table()).unwrap().to_sql(), sql, "{text}");
+}
+
+#[test]
+fn values_of_jsonb() {
+    let order = [("j", r#"{"n": 10.50, "tags": ["a", {"k": null}], "status": "open"}"#)];
+    for (filter, expected) in [
+        ("j->>'status' = 'open' AND (j->>'n')::numeric > 10", Some(true)),
+        ("j->'n' = '10.5'", Some(true)),
+        ("j->>'n' = '10.5'", Some(false)),
+        ("j->'tags'->0 = '\"a\"' AND j->'tags'->-1->>'k' IS NULL", Some(true)),
+        ("j #>> '{tags,0}' = 'a' AND j #> '{tags,9}' IS NULL", Some(true)),
+        ("j @> '{\"tags\": [\"a\"]}' AND NOT j @> '{\"tags\": [\"k\"]}'", Some(true)),
+        ("j ? 'tags' AND j ?| '{x,n}' AND NOT j ?& '{x,n}'", Some(true)),
+        ("j->>t = 'open'", None),
+        ("j::text LIKE '{\"n\": 10.50, %'", Some(true)),
+    ] {
+        check(filter, &order, expected);
+    }
+    for (refused, why) in [
+        ("j < '{}'", "operator does not exist"),
+        ("j BETWEEN '1' AND '2'", "operator does not exist"),
+        ("greatest(j, '1') = '1'", "not supported"),
+        ("j = '{a: 1}'", "invalid input syntax for type jsonb"),
+        ("'{}' -> 'a' IS NULL", "not unique"),
+        ("'{}' @> '{}'", "not unique"),
+    ] {
+        let error = parse(refused, &BTreeMap::new(), &table()).expect_err(refused).to_string();
+        assert!(error.contains(why), "{refused}: {error}");
+    }
+}
+
+#[test]
+fn composite_values_are_null_by_their_fields() {
+    for (text, null, not_null) in
+        [("(,)", true, false), ("(1,)", false, false), ("(1,\"a,b\")", false, true), ("(\"\",\"\")", false, true)]
+    {
+        check("pr IS NULL", &[("pr", text)], Some(null));
+        check("pr IS NOT NULL", &[("pr", text)], Some(not_null));
+        check("pr IS DISTINCT FROM NULL", &[("pr", text)], Some(true));
+    }
+    check("pr IS NULL AND NOT pr IS NOT NULL", &[], Some(true));
+    assert!(parse("coalesce(pr, pr) IS NULL", &BTreeMap::new(), &table()).is_err());
 }
 
 #[test]

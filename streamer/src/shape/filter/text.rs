@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::array::Array;
 use super::datetime;
 use super::interval::Interval;
+use super::json::Json;
 use super::lexer::cut;
 use super::numeric::Numeric;
 use super::types::Type;
@@ -52,6 +53,7 @@ fn read_plain(of: &Type, text: &str) -> Option<Value<'static>> {
         Type::Timestamp => Value::Timestamp(datetime::read_timestamp(text, false)?),
         Type::Timestamptz => Value::Timestamptz(datetime::read_timestamp(text, true)?),
         Type::Interval => Value::Interval(Interval::read(text)?),
+        Type::Jsonb => Value::Json(Json::read(text)?),
         Type::Enum(of) => Value::Enum(of.labels.iter().position(|label| label == text)?),
         _ => return None,
     })
@@ -158,6 +160,7 @@ pub(super) fn show(of: &Type, value: &Value<'_>) -> String {
         Value::Timestamp(micros) => datetime::show_timestamp(*micros, false),
         Value::Timestamptz(micros) => datetime::show_timestamp(*micros, true),
         Value::Interval(interval) => interval.show(),
+        Value::Json(json) => json.show(),
         Value::Enum(place) => match of {
             Type::Enum(of) => of.labels.get(*place).cloned().unwrap_or_default(),
             _ => String::new(),

@@ -25,6 +25,7 @@ pub(super) enum Type {
     Timestamp,
     Timestamptz,
     Interval,
+    Jsonb,
     Enum(Arc<Enum>),
     Array(Arc<Type>),
     /// A type of which we can only tell whether a value is null.
@@ -99,6 +100,7 @@ impl Type {
             1186 => Self::Interval,
             1700 => Self::Numeric,
             2950 => Self::Uuid,
+            3802 => Self::Jsonb,
             _ => return None,
         })
     }
@@ -123,6 +125,7 @@ impl Type {
             "interval" => Self::Interval,
             "numeric" => Self::Numeric,
             "uuid" => Self::Uuid,
+            "jsonb" => Self::Jsonb,
             _ => return None,
         })
     }
@@ -150,6 +153,7 @@ impl Type {
             Self::Bpchar => "bpchar",
             Self::Name => "name",
             Self::Uuid => "uuid",
+            Self::Jsonb => "jsonb",
             Self::Date => "date",
             Self::Time => "time",
             Self::Timestamp => "timestamp",
@@ -182,7 +186,7 @@ impl Type {
             Self::Interval => Category::Timespan,
             Self::Array(_) => Category::Array,
             Self::Enum(_) => Category::Enum,
-            Self::Uuid | Self::Other(_) => Category::User,
+            Self::Uuid | Self::Jsonb | Self::Other(_) => Category::User,
             Self::Unknown => Category::Unknown,
         }
     }

@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use super::array::Array;
 use super::datetime;
 use super::interval::Interval;
+use super::json::Json;
 use super::numeric::Numeric;
 
 /// A value that is not null.
@@ -28,6 +29,7 @@ pub(super) enum Value<'a> {
     Timestamp(i64),
     Timestamptz(i64),
     Interval(Interval),
+    Json(Json),
     /// The place of the label.
     Enum(usize),
     Array(Array<'a>),
@@ -60,6 +62,7 @@ impl<'a> Value<'a> {
             Self::Timestamp(value) => Value::Timestamp(value),
             Self::Timestamptz(value) => Value::Timestamptz(value),
             Self::Interval(value) => Value::Interval(value),
+            Self::Json(value) => Value::Json(value),
             Self::Enum(value) => Value::Enum(value),
         }
     }
@@ -114,6 +117,14 @@ impl<'a> Value<'a> {
             (Self::Interval(a), Self::Interval(b)) => a.length().cmp(&b.length()),
             (Self::Enum(a), Self::Enum(b)) => a.cmp(b),
             (Self::Array(a), Self::Array(b)) => a.order(b)?,
+            // No operator asks for more than whether they are equal.
+            (Self::Json(a), Self::Json(b)) => {
+                if a == b {
+                    Ordering::Equal
+                } else {
+                    Ordering::Less
+                }
+            }
             _ => {
                 if let (Some(a), Some(b)) = (self.as_i64(), other.as_i64()) {
                     a.cmp(&b)
