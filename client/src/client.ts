@@ -2,13 +2,14 @@
  * The client: what the generated code stands on. Records events, shows states, syncs in the background. Knows no React.
  */
 
+import { formatMicros, parseMicros } from './clock.js';
 import type { Configuration } from './configuration.js';
 import { DebugLog } from './debugLog.js';
 import { forPeople, versionOf, type EntityDefinition } from './entity.js';
 import { HeadwaterError } from './error.js';
 import { fromWire, nameOf, type EventDraft, type LocalEvent } from './event.js';
 import type { Customs, State } from './fold.js';
-import { checkedPayload } from './payload.js';
+import { checkedPayload, unfitText } from './payload.js';
 import { misfit, ruleOf } from './rules.js';
 import { wrongWith } from './schema.js';
 import { Session } from './session.js';
@@ -48,6 +49,9 @@ export class HeadwaterClient {
 
   /** Opens the device's database of this server, tenant and user, and begins to sync. A former one is closed. */
   configure(configuration: Configuration): void {
+    if (!/^https?:\/\//.test(configuration.url)) {
+      throw new HeadwaterError('invalid_url', `url is "${configuration.url}"; it is the server's address and begins with http:// or https://, as https://sync.example`);
+    }
     void this.close();
     const { merges = {}, lifts = {} } = configuration;
     for (const definition of this.declared) {
@@ -95,7 +99,8 @@ export class HeadwaterClient {
     if (rule === undefined) {
       throw new HeadwaterError('unknown_event_type', `"${draft.event_type}" is no event of "${draft.entity_type}"; it has ${Object.keys(definition.rules).join(', ')}`);
     }
-    if (draft.entity_id === '') throw new HeadwaterError('invalid_payload', 'entity_id is empty');
+    const unfit = unfitId(draft.entity_id);
+    if (unfit !== undefined) throw new HeadwaterError('invalid_payload', `entity_id ${unfit}`);
     const payload = checkedPayload(draft.payload);
     const { payloads = {} } = definition;
     const schema = Object.hasOwn(payloads, draft.event_type) ? payloads[draft.event_type] : undefined;
@@ -144,7 +149,7 @@ export class HeadwaterClient {
   async fetchState(type: string, id: string, { asOf, signal = new AbortController().signal }: FetchOptions = {}): Promise<State | null> {
     const { transport } = this.open();
     const { keyOf } = this.definitionOf(type);
-    const state = asOf === undefined ? (await transport.entity(type, id, signal)).state : await transport.stateAt(type, id, new Date(asOf).toISOString(), signal);
+    const state = asOf === undefined ? (await transport.entity(type, id, signal)).state : await transport.stateAt(type, id, instantOf(asOf), signal);
     return state === null ? null : { ...state, ...keyOf?.(id) };
   }
 
@@ -199,4 +204,23 @@ export class HeadwaterClient {
     }
     return definition;
   }
+}
+
+/** Of an entity's id, in bytes, as the server takes it. */
+const MAX_ID_BYTES = 1024;
+
+/** Why the server would refuse that id; undefined if it would not. The types say that it is a text; not everybody has types. */
+function unfitId(id: unknown): string | undefined {
+  if (typeof id !== 'string') return `must be a string, not ${id === null ? 'null' : typeof id}`;
+  if (id === '') return 'is empty';
+  const bytes = new TextEncoder().encode(id).length;
+  if (bytes > MAX_ID_BYTES) return `has ${bytes} bytes; at most ${MAX_ID_BYTES} are taken`;
+  return unfitText(id);
+}
+
+/** RFC 3339 to the microsecond: an event's own time must not lose its last digits. */
+function instantOf(asOf: string | Date): string {
+  const micros = typeof asOf === 'string' ? (parseMicros(asOf) ?? Date.parse(asOf) * 1000) : asOf.getTime() * 1000;
+  if (Number.isFinite(micros)) return formatMicros(micros);
+  throw new HeadwaterError('invalid_time', `asOf is "${String(asOf)}", which is no time; give a Date, or a text as 2026-01-02T03:04:05Z`);
 }

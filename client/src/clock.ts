@@ -79,6 +79,24 @@ export class HybridClock {
     this.last = 0;
   }
 
+  /**
+   * The server has recorded something at that time, so it is past. Where the device was put right after its clock was corrected, the correction
+   * has become too large by what is missing, and ends. Whether it is another now.
+   */
+  isPast(serverMicros: number): boolean {
+    const missing = serverMicros - this.time();
+    if (this.offset >= 0 || missing <= 0) return false;
+    this.offset = Math.min(0, this.offset + missing);
+    return true;
+  }
+
+  /** The tab that talks to the server has corrected the device's clock so. */
+  follow(offsetMicros: number): void {
+    if (offsetMicros === this.offset) return;
+    this.offset = offsetMicros;
+    this.last = Math.min(this.last, this.time());
+  }
+
   /** The device's time in microseconds, corrected. */
   time(): number {
     return Math.floor(this.now() * MICROS_PER_MILLI) + this.offset;

@@ -27,6 +27,32 @@ export class HeadwaterError extends Error {
   }
 }
 
+/** An error of the application's own code, told as one that nobody caught: it must keep nobody else from being told. */
+export function report(thrown: unknown): void {
+  if (typeof globalThis.reportError === 'function') globalThis.reportError(thrown);
+  else {
+    queueMicrotask(() => {
+      throw thrown;
+    });
+  }
+}
+
+/** Calls all of them, whatever one of them throws. */
+export function tell(listeners: Iterable<() => void>): void {
+  for (const listener of [...listeners]) {
+    try {
+      listener();
+    } catch (thrown) {
+      report(thrown);
+    }
+  }
+}
+
+/** What was asked of a session that has ended. */
+export function closed(): HeadwaterError {
+  return new HeadwaterError('closed', 'the client was closed; configure() opens it again', { retryable: true });
+}
+
 /** Any thrown value as an error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));

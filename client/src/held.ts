@@ -62,11 +62,18 @@ export class HeldEntity {
     const last = this.sorted ? (this.events.at(-1) ?? this.folded?.last) : undefined;
     const isNewest = this.sorted && (last === undefined || compareEvents(event, last) > 0);
     this.events.push(event);
-    if (isNewest && this.known !== undefined) {
-      this.known = applyStored(this.known, event, this.definition(), this.baseline);
-    } else {
-      this.sorted = isNewest;
-      this.known = undefined;
+    const before = this.known;
+    this.sorted = isNewest;
+    this.known = undefined;
+    // Where a merge function of the application throws, it is unknown: whoever asks is told.
+    if (isNewest && before !== undefined) this.known = this.applied(before, event);
+  }
+
+  private applied(state: State | null, event: LocalEvent): State | null | undefined {
+    try {
+      return applyStored(state, event, this.definition(), this.baseline);
+    } catch {
+      return undefined;
     }
   }
 

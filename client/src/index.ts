@@ -15,4 +15,5 @@ export { INITIAL_SYNC_STATUS, type RejectedEvent, type SyncStatus } from './stat
 export type { GetToken } from './sync/transport.js';
 export { foldEvents, type DraftOf, type EventOf, type Merge } from './typed.js';
 export { parseUpcasts, type Lift, type Upcasts } from './upcast.js';
+export { randomId } from './uuid.js';
 export type { EntityView, ListItem, ListView } from './views.js';

@@ -49,9 +49,16 @@ function copied(value: unknown, path: string, depth: number): Json {
 }
 
 function text(value: string, path: string): string {
-  if (value.includes('\0')) throw invalid(path, 'has the character \\u0000, which Postgres cannot store');
-  if (/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/.test(value)) throw invalid(path, 'has half of a surrogate pair, which is no character');
+  const unfit = unfitText(value);
+  if (unfit !== undefined) throw invalid(path, unfit);
   return value;
+}
+
+/** Why the server would refuse that text; undefined if it would not. */
+export function unfitText(value: string): string | undefined {
+  if (value.includes('\0')) return 'has the character \\u0000, which Postgres cannot store';
+  const isHalved = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/.test(value);
+  return isHalved ? 'has half of a surrogate pair, which is no character' : undefined;
 }
 
 function invalid(path: string, what: string): HeadwaterError {

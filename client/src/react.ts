@@ -70,7 +70,7 @@ export function createHooks(client: HeadwaterClient) {
   function useHistory<Event = LocalEvent>(type: string, id: string): HistoryResult<Event> {
     const { data: version } = useEntity(type, id);
     const { connection, unsynced } = useSyncStatus();
-    const isConnected = connection === 'live';
+    const isConnected = connection === 'live' || connection === 'polling';
     const isSent = unsynced === 0;
     const [result, setResult] = useState<{ key: string; data: readonly LocalEvent[]; isLoading: boolean; error: Error | null }>({ key: '', data: EMPTY, isLoading: true, error: null });
     const key = `${type}:${id}`;
@@ -81,7 +81,7 @@ export function createHooks(client: HeadwaterClient) {
       };
       const fail = (thrown: unknown): void => {
         // Offline: what the device has stands.
-        if (!stop.signal.aborted) setResult((before) => ({ ...before, key, isLoading: false, error: asError(thrown) }));
+        if (!stop.signal.aborted) setResult((before) => ({ key, data: before.key === key ? before.data : EMPTY, isLoading: false, error: asError(thrown) }));
       };
       void client
         .getEventsForEntity(type, id)

@@ -7,9 +7,10 @@ import { HybridClock } from './clock.js';
 import { browser, type Configuration, type Platform } from './configuration.js';
 import type { DebugLog } from './debugLog.js';
 import type { EntityDefinition } from './entity.js';
-import { asError, HeadwaterError } from './error.js';
+import { asError, closed, HeadwaterError } from './error.js';
 import type { EntityRef, LocalEvent } from './event.js';
-import type { RejectedEvent, StatusBoard } from './status.js';
+import { Room } from './room.js';
+import type { StatusBoard } from './status.js';
 import { compact, type Horizon } from './store/compact.js';
 import { databaseName } from './store/database.js';
 import { EventStore, type Changes } from './store/eventStore.js';
@@ -17,6 +18,8 @@ import { Backoff, DEFAULT_BACKOFF, sleep } from './sync/backoff.js';
 import { DEFAULTS, SyncEngine } from './sync/engine.js';
 import { TabChannel, whenLeading, type TabMessage } from './sync/tabs.js';
 import { Transport } from './sync/transport.js';
+import { COUNT_REST, Tally } from './tally.js';
+import { randomId } from './uuid.js';
 import type { Views } from './views.js';
 
 /** What a session works on. */
@@ -38,13 +41,6 @@ const SYNC_CHECK_MS = 200;
 const LONGEST_RESTLESS = 30;
 const COMPACT_EVERY_MS = 3600 * 1000;
 const DAY_MICROS = 24 * 3600 * 1_000_000;
-/** Counting what is unsent holds up writes; so often is enough for an eye. */
-const COUNT_EVERY_MS = 50;
-/** And so many times as long as it took is not counted again: 20,000 that wait take a while. */
-const COUNT_REST = 5;
-/** Of the browser's quota. Above the first the user is warned, above the second nothing more is recorded. */
-const STORAGE_LOW = 0.8;
-const STORAGE_FULL = 0.95;
 /** The estimate is asked for once in so many events: it costs a millisecond. */
 const EVENTS_PER_ESTIMATE = 200;
 
@@ -58,6 +54,8 @@ export class Session {
   private readonly platform: Platform;
   private readonly name: string;
   private readonly channel: TabChannel;
+  private readonly room: Room;
+  private readonly tally: Tally;
   private readonly stop = new AbortController();
   private readonly writes = new Set<Promise<void>>();
   private readonly ready: Promise<void>;
@@ -67,14 +65,13 @@ export class Session {
   /** Counts what was written to the store, by this tab and, as far as it was told, by others. */
   private written = 0;
   private tellWritten: () => void = () => undefined;
-  private counting: Promise<void> | undefined;
-  private countAgain = false;
 
   constructor(configuration: Configuration, parts: SessionParts) {
     this.configuration = configuration;
     this.parts = parts;
     this.platform = configuration.platform ?? browser();
-    this.name = databaseName(configuration.url, configuration.tenantId ?? null, configuration.userId ?? null);
+    // However the address ends, it is the same server's.
+    this.name = databaseName(configuration.url.replace(/\/+$/, ''), configuration.tenantId ?? null, configuration.userId ?? null);
     this.store = new EventStore(this.name, parts.definitions);
     this.clock = new HybridClock(configuration.now);
     this.transport = new Transport({
@@ -83,6 +80,11 @@ export class Session {
       ...(configuration.getToken === undefined ? {} : { getToken: configuration.getToken }),
       ...(configuration.tenantId === undefined ? {} : { tenantId: configuration.tenantId }),
     });
+    const { board, log, views, definitions, retry } = parts;
+    const { signal } = this.stop;
+    this.room = new Room({ storage: this.platform.storage, board, log, signal, backoff: configuration.sync?.backoff ?? DEFAULT_BACKOFF });
+    const unstored = (): number => views.unstoredCount;
+    this.tally = new Tally({ outbox: this.store.outbox, definitions, board, log, unstored, retry, onChanges: (changes) => this.spread(changes), signal });
     this.channel = new TabChannel(this.name, this.platform, (message) => this.hear(message));
     this.ready = this.prepare();
     parts.views.attach({
@@ -113,7 +115,7 @@ export class Session {
 
   /** Stops syncing and closes the database. */
   async end(): Promise<void> {
-    this.stop.abort(new HeadwaterError('closed', 'the client was closed', { retryable: true }));
+    this.stop.abort(closed());
     this.tellWritten();
     await this.done;
     await Promise.allSettled(this.writes);
@@ -135,19 +137,28 @@ export class Session {
     await this.ready;
     await Promise.allSettled(this.writes);
     const { failures } = board.shared;
-    this.wake(true);
-    for (;;) {
-      const began = performance.now();
-      const { unsynced } = await this.store.outbox.counts();
-      if (unsynced === 0) return;
-      const rest = Math.min(SYNC_CHECK_MS, COUNT_REST * (performance.now() - began));
-      if (this.ended) throw new HeadwaterError('closed', 'the client was closed');
-      if (board.shared.failures > failures) {
-        throw new HeadwaterError(board.shared.error?.code ?? 'unreachable', board.shared.error?.message ?? 'sending failed', { retryable: true });
+    let told = new AbortController();
+    const stop = board.subscribe(() => told.abort());
+    try {
+      this.wake(true);
+      for (;;) {
+        if (this.ended) throw closed();
+        told = new AbortController();
+        const began = performance.now();
+        const { unsynced } = await this.store.outbox.counts().catch((thrown: unknown) => {
+          throw this.ended ? closed() : asError(thrown);
+        });
+        if (unsynced === 0) return;
+        const rest = Math.min(SYNC_CHECK_MS, COUNT_REST * (performance.now() - began));
+        if (board.shared.failures > failures) {
+          throw new HeadwaterError(board.shared.error?.code ?? 'unreachable', board.shared.error?.message ?? 'sending failed', { retryable: true });
+        }
+        // The status tells of most changes; the clock catches those of other tabs.
+        await sleep(SYNC_CHECK_MS, AbortSignal.any([told.signal, this.stop.signal]));
+        await sleep(rest, this.stop.signal);
       }
-      // The status tells of most changes; the clock catches those of other tabs.
-      await Promise.race([board.change(), sleep(SYNC_CHECK_MS)]);
-      await sleep(rest, this.stop.signal);
+    } finally {
+      stop();
     }
   }
 
@@ -162,7 +173,7 @@ export class Session {
     await store.open();
     const versions = Object.fromEntries([...this.parts.definitions.values()].map(({ type, version = 1 }) => [type, version]));
     const [id, stamp, offset, before] = await Promise.all([
-      store.metaOrMake('client_id', () => crypto.randomUUID()),
+      store.metaOrMake('client_id', randomId),
       store.lastStamp(),
       store.meta<number>('clock_offset'),
       store.meta<Record<string, number>>('versions'),
@@ -177,7 +188,7 @@ export class Session {
   /** From opening to closing. */
   private async live(): Promise<void> {
     await this.ready;
-    this.count();
+    this.tally.count();
     this.channel.send({ kind: 'hello' });
     // A laptop that is opened again may have been online all the time; but then it is looked at.
     const online = (): void => {
@@ -207,6 +218,8 @@ export class Session {
         clientId: this.id ?? '',
         onChanges: (changes) => this.spread(changes),
         onStatus: (shared) => {
+          // The next session may show its own by now.
+          if (this.ended) return;
           this.channel.send({ kind: 'status', status: shared });
           parts.board.set({ shared });
         },
@@ -235,7 +248,7 @@ export class Session {
       const now = this.clock.time();
       try {
         await this.compact({ foldBefore: now - retentionDays * DAY_MICROS, dropOwnBefore: now - Math.max(retentionDays, ownRetentionDays) * DAY_MICROS });
-        await this.estimate();
+        await this.room.look();
       } catch (thrown) {
         if (!this.ended) this.parts.log.add('compaction failed', { message: asError(thrown).message });
       }
@@ -279,7 +292,8 @@ export class Session {
   private async write(event: LocalEvent): Promise<void> {
     const { store, stop, parts } = this;
     const strict = this.configuration.durability?.[event.event_type] === 'strict';
-    const backoff = new Backoff(DEFAULT_BACKOFF);
+    const backoff = new Backoff(this.configuration.sync?.backoff ?? DEFAULT_BACKOFF);
+    let served: (() => void) | undefined;
     try {
       await this.ready;
       for (;;) {
@@ -288,7 +302,7 @@ export class Session {
           break;
         } catch (thrown) {
           if (!(thrown instanceof HeadwaterError) || thrown.code !== 'storage_full' || stop.signal.aborted) throw thrown;
-          this.setStorage('full');
+          served ??= this.room.lacking();
           // Not awaited: it waits for the first download, which may never come.
           const now = this.clock.time();
           void this.compact({ foldBefore: now, dropOwnBefore: now }).catch(() => undefined);
@@ -300,43 +314,34 @@ export class Session {
         parts.views.takeBack(event);
         parts.log.add('an event could not be stored', { id: event.id, message: asError(thrown).message });
         parts.board.set({ shared: { ...parts.board.shared, error: { code: 'storage', message: asError(thrown).message } } });
-        this.count();
+        this.tally.count();
       }
       throw thrown;
+    } finally {
+      served?.();
     }
     if (this.ended) return;
     parts.views.isStored(event);
     this.noteWritten();
-    if (backoff.failures > 0) this.setStorage('ok');
     this.channel.send({ kind: 'changed', entities: [[event.entity_type, event.entity_id]], stamp: this.clock.lastStamp });
     this.wake(false);
     if (this.recorded % EVENTS_PER_ESTIMATE === 0) {
       if (this.recorded === 0) void this.platform.storage?.persist().catch(() => false);
-      void this.estimate();
+      void this.room.look();
     }
     this.recorded += 1;
-  }
-
-  private async estimate(): Promise<void> {
-    const { usage = 0, quota = 0 }: StorageEstimate = (await this.platform.storage?.estimate().catch(() => undefined)) ?? {};
-    if (quota === 0 || this.ended) return;
-    this.setStorage(usage > quota * STORAGE_FULL ? 'full' : usage > quota * STORAGE_LOW ? 'low' : 'ok');
-  }
-
-  private setStorage(storage: StatusBoard['storage']): void {
-    if (storage !== this.parts.board.storage) this.parts.log.add('storage', { storage });
-    this.parts.board.set({ storage });
   }
 
   /** What was changed in the store: here and in the other tabs. */
   private spread(changes: Changes): void {
     if (changes.entities.length === 0) return;
     this.noteWritten();
-    this.channel.send({ kind: 'changed', entities: changes.entities, stamp: this.clock.lastStamp });
+    const correction = this.engine === undefined ? {} : { offset: this.clock.offsetMicros };
+    this.channel.send({ kind: 'changed', entities: changes.entities, stamp: this.clock.lastStamp, ...correction });
     if (changes.delta === undefined) this.show(changes.entities);
     else if (!this.ended) {
       this.parts.views.apply(changes.delta);
-      this.count();
+      this.tally.count();
     }
   }
 
@@ -344,8 +349,9 @@ export class Session {
     if (this.ended) return;
     switch (message.kind) {
       case 'changed':
+        if (message.offset !== undefined) this.clock.follow(message.offset);
         this.clock.witness(message.stamp);
-        this.store.otherTabWrote();
+        this.store.readNumbersAgain();
         this.noteWritten();
         this.show(message.entities);
         break;
@@ -363,52 +369,13 @@ export class Session {
 
   private show(entities: readonly EntityRef[]): void {
     void this.parts.views.refresh(entities);
-    this.count();
+    this.tally.count();
   }
 
   private showAll(): void {
-    this.store.otherTabWrote();
+    this.store.readNumbersAgain();
     this.noteWritten();
     void this.parts.views.refreshAll();
-    this.count();
-  }
-
-  /** Counts what is unsent and refused; calls that come while it counts are served by one more count. */
-  private count(): void {
-    const { board, views, log } = this.parts;
-    this.countAgain = true;
-    this.counting ??= (async () => {
-      while (this.countAgain && !this.ended) {
-        this.countAgain = false;
-        const began = performance.now();
-        const counts = await this.store.outbox.counts();
-        const rejected = counts.rejected > 0 || board.rejected.length > 0 ? await this.store.outbox.rejected() : [];
-        if (this.ended) break;
-        board.set({ counts: { ...counts, unsynced: counts.unsynced + views.unstoredCount }, rejected: this.rejectedOf(rejected) });
-        await sleep(Math.max(COUNT_EVERY_MS, COUNT_REST * (performance.now() - began)), this.stop.signal);
-      }
-    })()
-      .catch((thrown: unknown) => log.add('counting failed', { message: asError(thrown).message }))
-      .finally(() => {
-        this.counting = undefined;
-      });
-  }
-
-  /** The same array while it holds the same. */
-  private rejectedOf(events: readonly LocalEvent[]): readonly RejectedEvent[] {
-    const { rejected } = this.parts.board;
-    const known = new Map(rejected.map((one) => [one.event.id, one]));
-    if (events.length === known.size && events.every((event) => known.has(event.id))) return rejected;
-    return events.map(
-      (event) =>
-        known.get(event.id) ?? {
-          event,
-          retry: async () => {
-            await this.parts.retry(event);
-            this.spread(await this.store.remove(event));
-          },
-          discard: async () => this.spread(await this.store.remove(event)),
-        },
-    );
+    this.tally.count();
   }
 }

@@ -1,5 +1,6 @@
 /** How syncing stands, and what the server refused: what the UI shows of the engine. */
 
+import { tell } from './error.js';
 import type { LocalEvent } from './event.js';
 import type { Counts } from './store/outbox.js';
 import { INITIAL_STATUS, type SharedStatus } from './sync/tabs.js';
@@ -23,7 +24,7 @@ type Storage = 'ok' | 'low' | 'full';
 /** A refused event, and what can be done. */
 export interface RejectedEvent {
   readonly event: LocalEvent;
-  /** Sends it anew, as a new event that happens now. */
+  /** Sends it anew, as a new event that happens now: once, however often it is called. */
   retry(): Promise<void>;
   /** Forgets it. */
   discard(): Promise<void>;
@@ -52,7 +53,7 @@ export class StatusBoard {
 
   /** The session has ended. */
   clear(): void {
-    this.set({ shared: INITIAL_STATUS, counts: NOTHING_UNSENT, rejected: NOTHING_REJECTED });
+    this.set({ shared: INITIAL_STATUS, counts: NOTHING_UNSENT, storage: 'ok', rejected: NOTHING_REJECTED });
   }
 
   set(change: Partial<Pick<StatusBoard, 'shared' | 'counts' | 'storage'>> & { readonly rejected?: readonly RejectedEvent[] } = {}): void {
@@ -70,21 +71,14 @@ export class StatusBoard {
     const same = (Object.keys(next) as (keyof SyncStatus)[]).every((key) => next[key] === before[key]);
     if (same && !others) return;
     this.status = next;
-    for (const listener of [...this.listeners]) listener();
+    tell(this.listeners);
   }
 
   subscribe(listener: () => void): () => void {
     const own = (): void => listener();
     this.listeners.add(own);
-    return () => this.listeners.delete(own);
-  }
-
-  change(): Promise<void> {
-    return new Promise((resolve) => {
-      const stop = this.subscribe(() => {
-        stop();
-        resolve();
-      });
-    });
+    return () => {
+      this.listeners.delete(own);
+    };
   }
 }

@@ -3,6 +3,15 @@
 /** The 12 bits behind the milliseconds count events within one; 74 random bits less 12 remain. */
 const COUNTER_LIMIT = 1 << 12;
 
+/** A random UUID (version 4). Not `crypto.randomUUID`: pages by plain HTTP, as from a phone to a laptop, do not have that. */
+export function randomId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}
+
 /** Makes ids. */
 export class IdSource {
   private millis = 0;

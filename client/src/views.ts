@@ -4,7 +4,7 @@
  */
 
 import { forPeople, type EntityDefinition } from './entity.js';
-import { asError, HeadwaterError } from './error.js';
+import { asError, HeadwaterError, tell } from './error.js';
 import type { EntityRef, LocalEvent } from './event.js';
 import type { State } from './fold.js';
 import { HeldEntity } from './held.js';
@@ -113,16 +113,18 @@ export class Views {
   async state(ref: EntityRef): Promise<State | null> {
     const held = this.hold(ref);
     if (!held.loaded) await this.load(held);
-    if (held.error !== null) throw held.error;
-    return this.viewOf(held).data;
+    const { data, error } = this.viewOf(held);
+    if (error !== null) throw error;
+    return data;
   }
 
   /** All entities of a type once they are read. */
   async states(type: string): Promise<readonly ListItem[]> {
     const held = this.holdType(type);
     if (!held.loaded) await this.loadType(type, held);
-    if (held.error !== null) throw held.error;
-    return this.list(type).data;
+    const { data, error } = this.list(type);
+    if (error !== null) throw error;
+    return data;
   }
 
   /** Its events in the order of the fold. */
@@ -364,7 +366,13 @@ export class Views {
 
   private viewOf(held: Held): EntityView {
     // An own event is shown at once even while what lies beneath it is still being read.
-    const state = held.entity.state();
+    let state: State | null;
+    try {
+      state = held.entity.state();
+    } catch (thrown) {
+      // A function of the application's own.
+      return Object.freeze({ data: null, isLoading: false, error: asError(thrown) });
+    }
     if (!held.loaded && state === null) return LOADING;
     if (state === null && held.error === null) return ABSENT;
     return Object.freeze({ data: state === null ? null : this.shown(held.ref, state), isLoading: !held.loaded, error: held.error });
@@ -373,12 +381,14 @@ export class Views {
   private listOf(type: string, heldType: HeldType): ListView {
     if (!heldType.loaded) return LIST_LOADING;
     const items: ListItem[] = [];
+    let { error } = heldType;
     for (const held of this.byType.get(type)?.values() ?? []) {
       held.view ??= this.viewOf(held);
       if (held.view.data !== null) items.push({ id: held.ref[1], data: held.view.data });
+      error ??= held.view.error;
     }
     items.sort((a, b) => (a.id < b.id ? -1 : 1));
-    return Object.freeze({ data: Object.freeze(items), isLoading: false, error: heldType.error });
+    return Object.freeze({ data: Object.freeze(items), isLoading: false, error });
   }
 
   private shown([type, id]: EntityRef, state: State): State {
@@ -406,7 +416,8 @@ export class Views {
   }
 
   private emit(key: string): void {
-    for (const listener of [...(this.listeners.get(key) ?? [])]) listener();
+    const listeners = this.listeners.get(key);
+    if (listeners !== undefined) tell(listeners);
   }
 }
 

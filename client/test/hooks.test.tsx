@@ -2,14 +2,14 @@
 /** The hooks in a DOM: StrictMode, rendering on a server, stable results. */
 
 import 'fake-indexeddb/auto';
-import { StrictMode, type ReactNode } from 'react';
+import { StrictMode, useState, type ReactNode } from 'react';
 import { flushSync } from 'react-dom';
 import { createRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
 import { afterEach, expect, it } from 'vitest';
 import type { HeadwaterClient } from '../src/client.js';
 import { createHooks } from '../src/react.js';
-import { eventually, newDevice, order, start } from './support/orders.js';
+import { eventually, newDevice, order, QUICK, start } from './support/orders.js';
 import { ModelServer } from './support/server.js';
 
 interface Order {
@@ -29,8 +29,8 @@ afterEach(async () => {
   }
 });
 
-function mount(server: ModelServer, page: (hooks: ReturnType<typeof createHooks>) => ReactNode) {
-  const client = start(server, newDevice());
+function mount(server: ModelServer, page: (hooks: ReturnType<typeof createHooks>) => ReactNode, more: Parameters<typeof start>[2] = {}) {
+  const client = start(server, newDevice(), more);
   const hooks = createHooks(client);
   const element = document.createElement('div');
   const root = createRoot(element);
@@ -149,4 +149,37 @@ it('renders on a server', () => {
   ].join();
   expect(renderToString(<Page />)).toBe('true,true,connecting,0');
   open.push({ client, unmount: () => undefined });
+});
+
+it('shows no history of another entity when one cannot be read', async () => {
+  const server = new ModelServer(order, { snapshots: true });
+  server.capture('created', 'o1', { status: 'open' });
+  let go: (id: string) => void = () => undefined;
+  const { client, shows } = mount(server, ({ useHistory }) => {
+    const [id, setId] = useState('o1');
+    go = setId;
+    const { data, error } = useHistory('order', id);
+    return `${id}: ${data.map(({ entity_id }) => entity_id).join()}${error === null ? '' : `, ${error.message}`}`;
+  });
+  await shows('o1: o1');
+  await client.close();
+  flushSync(() => go('o2'));
+  await shows('o2: , call configure({ url }) first');
+});
+
+it('asks a server that is polled for the history when the connection is back', async () => {
+  const server = new ModelServer(order);
+  server.capture('created', 'o1', { status: 'open' });
+  server.fault = () => 'lost';
+  const { shows } = mount(
+    server,
+    ({ useHistory }) => {
+      const { data, error } = useHistory('order', 'o2');
+      return data.map(({ event_type }) => event_type).join() + (error === null ? '' : 'offline');
+    },
+    { sync: { ...QUICK, receive: 'polling' } },
+  );
+  await shows('offline');
+  server.fault = () => 'none';
+  await shows('');
 });

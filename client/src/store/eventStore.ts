@@ -7,10 +7,10 @@ import { Dexie } from 'dexie';
 import { asError, HeadwaterError } from '../error.js';
 import type { EntityRef, LocalEvent } from '../event.js';
 import type { EntityDefinition } from '../entity.js';
-import { Database, keyOf, readEntity, refKey, refOf, unfold, type StoredEntity } from './database.js';
+import { Database, readEntity, refKey, refOf, type StoredEntity } from './database.js';
 import { FoldedStates } from './folded.js';
 import { Inbox } from './inbox.js';
-import { Outbox } from './outbox.js';
+import { Outbox, WRITER, type Writer } from './outbox.js';
 import { rowOf } from './row.js';
 
 /** What a write changed, for whoever shows it. */
@@ -35,15 +35,6 @@ interface Waiting {
   readonly strict: boolean;
   readonly done: (error?: Error) => void;
 }
-
-/** The last `client_seq` and the last stamp that own events got. */
-interface Writer {
-  readonly seq: number;
-  readonly stamp: number;
-}
-
-/** Under this key it stands. */
-const WRITER = 'writer';
 
 export class EventStore {
   /** What is to be sent. */
@@ -116,9 +107,11 @@ export class EventStore {
    */
   private async writeGroup(group: readonly Waiting[]): Promise<void> {
     const { seq, stamp } = (this.writer ??= writerOf(await this.meta(WRITER)));
-    const database = this.database.backendDB();
-    const durability = group.some(({ strict }) => strict) ? 'strict' : 'relaxed';
-    const transaction = database.transaction(['events', 'meta', 'unfolded'], 'readwrite', { durability });
+    const transaction = await this.begin(group.some(({ strict }) => strict) ? 'strict' : 'relaxed');
+    const completed = new Promise<void>((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(asError(transaction.error ?? new Error('the transaction was aborted')));
+    });
     const events = transaction.objectStore('events');
     group.forEach(({ event }, index) => events.put(rowOf({ ...event, client_seq: seq + index + 1 })));
     const unfolded = transaction.objectStore('unfolded');
@@ -126,14 +119,25 @@ export class EventStore {
     const writer = { seq: seq + group.length, stamp: group.reduce((last, { event }) => Math.max(last, event.timestamp), stamp) };
     transaction.objectStore('meta').put({ key: WRITER, value: writer });
     this.writer = writer;
-    await new Promise<void>((resolve, reject) => {
-      transaction.oncomplete = () => resolve();
-      transaction.onabort = () => reject(asError(transaction.error ?? new Error('the transaction was aborted')));
-    });
+    await completed;
   }
 
-  /** Another tab may have written: its numbers are to be read. */
-  otherTabWrote(): void {
+  /** Another tab may have made Dexie close, to bring the tables up to date; and browsers close by themselves, as Safari in the background. */
+  private async begin(durability: IDBTransactionDurability): Promise<IDBTransaction> {
+    const tables = ['events', 'meta', 'unfolded'];
+    if (!this.database.isOpen()) await this.database.open();
+    try {
+      return this.database.backendDB().transaction(tables, 'readwrite', { durability });
+    } catch (thrown) {
+      if (asError(thrown).name !== 'InvalidStateError') throw thrown;
+      this.database.close({ disableAutoOpen: false });
+      await this.database.open();
+      return this.database.backendDB().transaction(tables, 'readwrite', { durability });
+    }
+  }
+
+  /** Another tab may have written, or the last stamp is another: both are to be read. */
+  readNumbersAgain(): void {
     this.writer = undefined;
   }
 
@@ -170,16 +174,6 @@ export class EventStore {
   /** Every entity of a type, by id. */
   readType(type: string): Promise<Map<string, StoredEntity>> {
     return this.states.readType(type);
-  }
-
-  /** Takes an event out. */
-  async remove(event: LocalEvent): Promise<Changes> {
-    const { events, unfolded } = this.database;
-    await this.database.transaction('rw', events, unfolded, async () => {
-      await events.delete(keyOf(event));
-      await unfold(this.database, [refOf(event)]);
-    });
-    return { entities: [refOf(event)], stale: [], delta: { put: [], alike: [], gone: [event] } };
   }
 }
 

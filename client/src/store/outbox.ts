@@ -18,6 +18,14 @@ export interface Verdicts {
   readonly rejected: readonly { readonly id: string; readonly rejection: Rejection }[];
 }
 
+/** The last `client_seq` and the last stamp that own events got. */
+export interface Writer {
+  readonly seq: number;
+  readonly stamp: number;
+}
+
+/** Under this key they stand. */
+export const WRITER = 'writer';
 /** Under this key stands the `client_seq` up to which events were posted: one value, for writing it into every event would hold sending up. */
 const POSTED = 'posted';
 
@@ -92,7 +100,28 @@ export class Outbox {
         .map((event) => ({ ...event, timestamp: restamp(), status: 'pending' as const, again: 'restamped' as const }));
       await putEvents(this.database, put);
       await unfold(this.database, refsOf(put));
+      // Or the next start would go on behind the wrong stamps.
+      const writer = (await meta.get(WRITER))?.value as Writer | undefined;
+      const last = put.at(-1);
+      if (writer !== undefined && last !== undefined) await meta.put({ key: WRITER, value: { ...writer, stamp: last.timestamp } });
       return { entities: refsOf(put), stale: [], delta: { put, alike: [], gone: [] } };
+    });
+  }
+
+  /** Whether it is refused still. */
+  async isRefused(event: LocalEvent): Promise<boolean> {
+    return (await getEvents(this.database, [keyOf(event)]))[0]?.status === 'rejected';
+  }
+
+  /** Takes a refused event out, unless it is refused no more: the server may have told otherwise meanwhile. */
+  async discard(event: LocalEvent): Promise<Changes> {
+    const { events, unfolded } = this.database;
+    return this.database.transaction('rw', events, unfolded, async () => {
+      const [stored] = await getEvents(this.database, [keyOf(event)]);
+      if (stored?.status !== 'rejected') return { entities: [], stale: [] };
+      await events.delete(keyOf(event));
+      await unfold(this.database, refsOf([event]));
+      return { entities: refsOf([event]), stale: [], delta: { put: [], alike: [], gone: [stored] } };
     });
   }
 

@@ -186,7 +186,9 @@ export class SyncEngine {
       this.parts.log.add('the clock was wrong', { corrected: answer.serverTime, events: skewed.length });
       this.parts.clock.correct(answer.serverTime);
       await this.parts.store.setMeta('clock_offset', this.parts.clock.offsetMicros);
-      this.parts.onChanges(await this.parts.store.outbox.restamp(skewed.map(({ id }) => id), () => this.parts.clock.tick()));
+      const changes = await this.parts.store.outbox.restamp(skewed.map(({ id }) => id), () => this.parts.clock.tick());
+      this.parts.store.readNumbersAgain();
+      this.parts.onChanges(changes);
     }
     if (answer.cursor !== null) await this.parts.store.outbox.noteAccepted(answer.cursor);
     const stampedAnew = new Set(skewed.map(({ id }) => id));
@@ -293,6 +295,11 @@ export class SyncEngine {
 
   private async take(events: readonly WireEvent[], cursor: string | null): Promise<void> {
     for (const event of events) this.parts.clock.witness(parseMicros(event.timestamp) ?? 0);
+    const past = events.reduce((latest, { recorded_at }) => Math.max(latest, parseMicros(recorded_at) ?? 0), 0);
+    if (this.parts.clock.isPast(past)) {
+      this.parts.log.add('the clock is right again', { offset: this.parts.clock.offsetMicros });
+      await this.parts.store.setMeta('clock_offset', this.parts.clock.offsetMicros);
+    }
     const changes = await this.parts.store.inbox.applyEvents(events, cursor);
     this.mayBeStale ||= changes.stale.length > 0;
     if (changes.entities.length > 0) this.parts.onChanges(changes);

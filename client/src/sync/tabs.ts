@@ -5,8 +5,8 @@ import { HeadwaterError } from '../error.js';
 
 /** What tabs tell each other. */
 export type TabMessage =
-  /** What is stored of these entities; and the latest stamp of that tab's clock: the others' go on behind it. */
-  | { readonly kind: 'changed'; readonly entities: readonly EntityRef[]; readonly stamp: number }
+  /** What is stored of these entities; and the latest stamp of that tab's clock: the others' go on behind it. The leader's correction goes for all. */
+  | { readonly kind: 'changed'; readonly entities: readonly EntityRef[]; readonly stamp: number; readonly offset?: number }
   /** There is something to send, or somebody who waits. */
   | { readonly kind: 'wake'; readonly now: boolean }
   | { readonly kind: 'status'; readonly status: SharedStatus }

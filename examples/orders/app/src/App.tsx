@@ -4,7 +4,7 @@ import { Header } from './components/Header.js';
 import { Rejected } from './components/Rejected.js';
 import { Ticket } from './components/Ticket.js';
 import { Timeline } from './components/Timeline.js';
-import { recordEvent, useOrders, type Order } from './generated/index.js';
+import { newId, recordEvent, useOrders, type Order } from './generated/index.js';
 
 /** The whole page: the room, the order at one table, and what happened to it. */
 export function App({ waiter }: { readonly waiter: string }) {
@@ -19,7 +19,7 @@ export function App({ waiter }: { readonly waiter: string }) {
     setFinished(undefined);
   };
   const seat = (chosen: number): void => {
-    recordEvent({ event_type: 'order.created', entity_type: 'order', entity_id: crypto.randomUUID(), payload: { table_number: chosen, status: 'open', items: [] } });
+    recordEvent({ event_type: 'order.created', entity_type: 'order', entity_id: newId(), payload: { table_number: chosen, status: 'open', items: [] } });
     choose(chosen);
   };
 
@@ -66,5 +66,5 @@ const isRunning = (order: Order): boolean => order.status !== 'paid';
 
 /** A time that is none: only the table can know, so the server refuses it, and the list of refused events shows it. */
 function mistake(): void {
-  recordEvent({ event_type: 'order.created', entity_type: 'order', entity_id: crypto.randomUUID(), payload: { table_number: 13, updated_at: 'in a moment' } });
+  recordEvent({ event_type: 'order.created', entity_type: 'order', entity_id: newId(), payload: { table_number: 13, updated_at: 'in a moment' } });
 }

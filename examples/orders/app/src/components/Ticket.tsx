@@ -1,4 +1,4 @@
-import { useOrder, useOrderMutations } from '../generated/index.js';
+import { newId, useOrder, useOrderMutations } from '../generated/index.js';
 import { itemsOf, MENU, nextState, price, totalOf } from '../restaurant.js';
 
 interface Properties {
@@ -41,7 +41,7 @@ export function Ticket({ id, onPaid }: Properties) {
       </p>
       <div className="menu" role="group" aria-label="Menu">
         {MENU.map((dish) => (
-          <button key={dish.name} type="button" onClick={() => itemAdded({ item: { id: crypto.randomUUID(), ...dish } })}>
+          <button key={dish.name} type="button" onClick={() => itemAdded({ item: { id: newId(), ...dish } })}>
             {dish.name} <small>{price(dish.cents)}</small>
           </button>
         ))}
