@@ -76,8 +76,12 @@ export function createHooks(client: HeadwaterClient) {
     const key = `${type}:${id}`;
     useEffect(() => {
       const stop = new AbortController();
-      const show = (data: readonly LocalEvent[], isLoading: boolean): void => {
-        if (!stop.signal.aborted) setResult({ key, data, isLoading, error: null });
+      const showLocal = (local: readonly LocalEvent[]): void => {
+        // What the server told before stays until it tells again.
+        if (!stop.signal.aborted) setResult((before) => ({ key, data: before.key === key ? followed(before.data, local) : local, isLoading: true, error: null }));
+      };
+      const showAll = (all: readonly LocalEvent[]): void => {
+        if (!stop.signal.aborted) setResult({ key, data: all, isLoading: false, error: null });
       };
       const fail = (thrown: unknown): void => {
         // Offline: what the device has stands.
@@ -85,9 +89,9 @@ export function createHooks(client: HeadwaterClient) {
       };
       void client
         .getEventsForEntity(type, id)
-        .then((local) => show(local, true))
+        .then(showLocal)
         .then(() => client.history(type, id, stop.signal))
-        .then((all) => show(all, false))
+        .then(showAll)
         .catch(fail);
       return () => stop.abort();
     }, [type, id, key, version, isConnected, isSent]);
@@ -107,6 +111,14 @@ export function createHooks(client: HeadwaterClient) {
   const subscribeStatus = (listener: () => void): (() => void) => client.subscribeStatus(listener);
 
   return { useEntity, useEntities, useHistory, useSyncStatus, useRejectedEvents };
+}
+
+/** A history that was read before, with what the device knows now: events stand as they stand there, new ones at the end. */
+function followed(before: readonly LocalEvent[], local: readonly LocalEvent[]): readonly LocalEvent[] {
+  const here = new Map(local.map((event) => [event.id, event]));
+  const known = new Set(before.map((event) => event.id));
+  const still = before.filter((event) => event.server_position !== null || here.has(event.id));
+  return [...still.map((event) => here.get(event.id) ?? event), ...local.filter((event) => !known.has(event.id))];
 }
 
 /** The same object as long as it says the same: filters are written in place, anew for every rendering. */

@@ -183,3 +183,24 @@ it('asks a server that is polled for the history when the connection is back', a
   server.fault = () => 'none';
   await shows('');
 });
+
+it('keeps what the server told of a history while it is asked again', async () => {
+  const server = new ModelServer(order, { snapshots: true });
+  server.capture('created', 'o1', { status: 'open' });
+  server.capture('updated', 'o1', { status: 'served' });
+  const seen: string[] = [];
+  const { client, shows } = mount(server, ({ useHistory }) => {
+    const { data } = useHistory('order', 'o1');
+    const text = data.map(({ event_type, status }) => `${event_type.split('.')[1] ?? ''} ${status}`).join();
+    seen.push(text);
+    return text;
+  });
+  await shows('created accepted,updated accepted');
+  // The device has a state of them, and no event.
+  await eventually('the device has it', async () => (await client.materialize('order', 'o1')) !== null);
+  expect(await client.getEventsForEntity('order', 'o1')).toEqual([]);
+  seen.length = 0;
+  record(client, 'state_changed', { status: 'paid' });
+  await shows('created accepted,updated accepted,state_changed accepted');
+  expect(seen.filter((text) => !text.startsWith('created accepted,updated accepted'))).toEqual([]);
+});
