@@ -31,8 +31,8 @@ afterAll(async () => {
 }, 60_000);
 
 /** A browser of somebody's own. */
-async function visit(path = ''): Promise<Page> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 } });
+async function visit(path = '', viewport = { width: 1280, height: 860 }): Promise<Page> {
+  const context = await browser.newContext({ viewport, reducedMotion: 'reduce' });
   const page = await context.newPage();
   page.on('console', (message) => {
     if (message.type() === 'error') troubles.push(message.text());
@@ -84,6 +84,25 @@ it('brings two browsers together in the orders example that one of them used off
   place.sql("update orders set status = 'served' where table_number = 7");
   await ben.getByRole('button', { name: 'Mark as paid' }).waitFor();
   expect(troubles).toEqual([]);
+});
+
+it('says of the past offline what it knows, and on a telephone shows what was chosen', { timeout: 60_000 }, async () => {
+  place.sql("insert into orders (tenant_id, table_number, items) values ('cafe', 9, '[{\"id\": \"1\", \"name\": \"Trout\", \"cents\": 1890}]')");
+  const page = await visit('', { width: 390, height: 844 });
+  await page.getByText('Live', { exact: true }).waitFor();
+  await table(page, 9).click();
+  await until('the order is in view', () => page.getByRole('heading', { name: 'Table 9' }).evaluate((title) => {
+    const { top, bottom } = title.getBoundingClientRect();
+    return top >= 0 && bottom < innerHeight / 2;
+  }));
+  await page.getByRole('switch', { name: 'Network' }).click();
+  await order(page, 'Cider');
+  await page.getByText('Only what this device has').waitFor();
+  // The device began with a state, and has one event.
+  await page.getByText('2 items, €23.70').waitFor();
+  await page.getByRole('slider').fill('0');
+  await page.getByText('only the server can tell').waitFor();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
 });
 
 it('keeps what the table refuses until somebody decides', { timeout: 60_000 }, async () => {

@@ -1,4 +1,4 @@
-import { useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import { Floor } from './components/Floor.js';
 import { Header } from './components/Header.js';
 import { Rejected } from './components/Rejected.js';
@@ -11,8 +11,15 @@ export function App({ waiter }: { readonly waiter: string }) {
   const { data: orders, isLoading, error } = useOrders();
   const [table, setTable] = useState<number>();
   const [finished, setFinished] = useState<string>();
+  const atTable = useRef<HTMLDivElement>(null);
   // A paid order stays in view until another table is chosen.
   const current = orders.filter((order) => order.table_number === table && (isRunning(order) || order.id === finished)).at(-1);
+
+  // On a telephone the room fills the screen: what was chosen lies beneath it.
+  useEffect(() => {
+    if (table === undefined || !matchMedia(NARROW).matches) return;
+    atTable.current?.scrollIntoView({ behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
+  }, [table]);
 
   const choose = (chosen: number): void => {
     setTable(chosen);
@@ -31,18 +38,20 @@ export function App({ waiter }: { readonly waiter: string }) {
         <Rejected />
         <div className="columns">
           <Floor orders={orders.filter(isRunning)} isLoading={isLoading} chosen={table} onChoose={choose} />
-          {current !== undefined ? (
-            <Ticket key={`ticket ${current.id}`} id={current.id} onPaid={() => setFinished(current.id)} />
-          ) : (
-            <section className="card empty" aria-label="Order">
-              {table === undefined ? <p>Choose a table.</p> : <p>Nobody sits at table {table}.</p>}
-              {table !== undefined && (
-                <button type="button" className="primary" onClick={() => seat(table)}>
-                  Open an order
-                </button>
-              )}
-            </section>
-          )}
+          <div className="chosen" ref={atTable}>
+            {current !== undefined ? (
+              <Ticket key={`ticket ${current.id}`} id={current.id} onPaid={() => setFinished(current.id)} />
+            ) : (
+              <section className="card empty" aria-label="Order">
+                {table === undefined ? <p>Choose a table.</p> : <p>Nobody sits at table {table}.</p>}
+                {table !== undefined && (
+                  <button type="button" className="primary" onClick={() => seat(table)}>
+                    Open an order
+                  </button>
+                )}
+              </section>
+            )}
+          </div>
           {current !== undefined && <Timeline key={`timeline ${current.id}`} id={current.id} />}
         </div>
       </main>
@@ -61,6 +70,9 @@ export function App({ waiter }: { readonly waiter: string }) {
     </>
   );
 }
+
+/** One column: as in styles.css, two of 20 rem do not fit. */
+const NARROW = '(max-width: 43rem)';
 
 const isRunning = (order: Order): boolean => order.status !== 'paid';
 

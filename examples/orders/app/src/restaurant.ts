@@ -51,3 +51,6 @@ function isItem(value: unknown): value is Item {
   const item = value as Partial<Item> | null;
   return typeof item === 'object' && typeof item?.id === 'string' && typeof item.name === 'string' && typeof item.cents === 'number';
 }
+
+/** How many dishes, in words. */
+export const counted = (items: number): string => (items === 1 ? '1 item' : `${items} items`);

@@ -1,5 +1,5 @@
 import type { Order } from '../generated/index.js';
-import { itemsOf, price, TABLES, totalOf } from '../restaurant.js';
+import { counted, itemsOf, price, TABLES, totalOf } from '../restaurant.js';
 
 interface Properties {
   readonly orders: readonly Order[];
@@ -28,7 +28,8 @@ export function Floor({ orders, isLoading, chosen, onChoose }: Properties) {
               >
                 <strong>{table}</strong>
                 <span>{order?.status ?? 'free'}</span>
-                <small>{order === undefined ? '\u00a0' : `${itemsOf(order).length} × · ${price(totalOf(order))}`}</small>
+                <small>{order === undefined ? '\u00a0' : counted(itemsOf(order).length)}</small>
+                <small>{order === undefined ? '\u00a0' : price(totalOf(order))}</small>
               </button>
             </li>
           );

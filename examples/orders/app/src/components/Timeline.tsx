@@ -1,6 +1,6 @@
 import { useId, useState } from 'react';
-import { foldOrder, useOrderHistory } from '../generated/index.js';
-import { itemsOf, price, totalOf } from '../restaurant.js';
+import { foldOrder, useOrder, useOrderHistory } from '../generated/index.js';
+import { counted, itemsOf, price, totalOf } from '../restaurant.js';
 
 /** What happened to an order, and what it was at any of these moments: the fold of the events up to there. */
 export function Timeline({ id }: { readonly id: string }) {
@@ -8,7 +8,9 @@ export function Timeline({ id }: { readonly id: string }) {
   const [chosen, setChosen] = useState<number>();
   const slider = useId();
   const at = Math.min(chosen ?? events.length, events.length);
-  const state = foldOrder(events.slice(0, at));
+  const { data: present } = useOrder(id);
+  // Without the server some of what happened may be missing: then only the present is known.
+  const state = at === events.length ? present : error === null ? foldOrder(events.slice(0, at)) : undefined;
   const last = events[at - 1];
   return (
     <section className="card" aria-labelledby="timeline-title" aria-busy={isLoading}>
@@ -19,7 +21,9 @@ export function Timeline({ id }: { readonly id: string }) {
       </label>
       <input id={slider} type="range" min={0} max={events.length} value={at} onChange={(change) => setChosen(change.target.valueAsNumber)} />
       <p className="then">
-        {state === null ? (
+        {state === undefined ? (
+          'What it was then, only the server can tell.'
+        ) : state === null ? (
           'There was no order.'
         ) : (
           <>
@@ -46,5 +50,3 @@ export function Timeline({ id }: { readonly id: string }) {
     </section>
   );
 }
-
-const counted = (items: number): string => (items === 1 ? '1 item' : `${items} items`);
