@@ -1,5 +1,5 @@
 //! A client that follows the stream through every break, as a browser's `EventSource` does: it reconnects with
-//! the id of the last block. It keeps every event that came, repeats included, for the oracle to judge.
+//! the id of the last block. It keeps what came, repeats included, for the oracle to judge.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,24 +7,55 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::event::{position, text};
 use crate::http::with_query;
 use crate::sse::Connection;
 
+/// Events that are kept whole; of further ones what the oracles ask for.
+const KEPT: usize = 100_000;
+
 /// What has come so far.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Every event in the order in which it came, repeats included.
-    pub events: Vec<Value>,
+    /// How many events came, repeats included.
+    pub arrived: usize,
     /// How many connections there were.
     pub connections: usize,
     /// The last block's id.
     pub cursor: String,
-    ids: HashSet<String>,
+    ids: HashSet<Uuid>,
+    kept: Vec<Value>,
+    /// Of each entity, the position of the last event that was new.
+    last: HashMap<(String, String), i64>,
+    /// What came in the wrong order.
+    disorder: Option<String>,
 }
 
 impl Seen {
+    fn take(&mut self, event: Value) {
+        self.arrived += 1;
+        let new = self.ids.insert(text(&event, "id").parse().unwrap());
+        if new {
+            let entity = (text(&event, "entity_type").to_owned(), text(&event, "entity_id").to_owned());
+            let position = position(&event);
+            let before = self.last.insert(entity, position).unwrap_or(0);
+            if before >= position && self.disorder.is_none() {
+                self.disorder = Some(format!("{event} came after position {before}"));
+            }
+        }
+        if self.kept.len() < KEPT {
+            self.kept.push(event);
+        }
+    }
+
+    /// Every event in the order in which it came, repeats included.
+    pub fn events(&self) -> &[Value] {
+        assert_eq!(self.kept.len(), self.arrived, "so many are not kept");
+        &self.kept
+    }
+
     /// How many different events came.
     pub fn distinct(&self) -> usize {
         self.ids.len()
@@ -32,26 +63,17 @@ impl Seen {
 
     /// How many came more than once.
     pub fn repeats(&self) -> usize {
-        self.events.len() - self.ids.len()
+        self.arrived - self.ids.len()
     }
 
     /// Whether this event came.
     pub fn has(&self, id: &str) -> bool {
-        self.ids.contains(id)
+        self.ids.contains(&id.parse().unwrap())
     }
 
     /// Asserts that the events of each entity, taken when they came first, came in the order of their positions.
     pub fn assert_order_per_entity(&self) {
-        let mut last: HashMap<(&str, &str), i64> = HashMap::new();
-        let mut first_time = HashSet::new();
-        for event in &self.events {
-            if !first_time.insert(text(event, "id")) {
-                continue;
-            }
-            let entity = (text(event, "entity_type"), text(event, "entity_id"));
-            let before = last.insert(entity, position(event)).unwrap_or(0);
-            assert!(before < position(event), "{entity:?}: {} came after {before}", position(event));
-        }
+        assert_eq!(self.disorder, None);
     }
 }
 
@@ -100,8 +122,7 @@ async fn follow(token: Option<String>, url: String, seen: Arc<Mutex<Seen>>) {
                     if block.data.is_some() {
                         let event = block.json();
                         assert_eq!(block.event.as_deref(), event["event_type"].as_str());
-                        seen.ids.insert(text(&event, "id").to_owned());
-                        seen.events.push(event);
+                        seen.take(event);
                     }
                     if let Some(id) = block.id {
                         seen.cursor = id;

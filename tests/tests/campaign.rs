@@ -42,7 +42,7 @@ async fn assert_all_have_all(postgres: &Postgres, clients: &[(&str, &Follower)],
     for (name, client) in clients {
         while_it_moves(
             "the client to have every event",
-            || client.seen().events.len(),
+            || client.seen().arrived,
             || client.seen().distinct() >= events,
         )
         .await;

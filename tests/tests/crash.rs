@@ -19,7 +19,7 @@ async fn assert_client_has_all(postgres: &Postgres, follower: &Follower, acknowl
     let events = assert_events_match_rows(postgres, acknowledged).await;
     while_it_moves(
         "the client to have every event",
-        || follower.seen().events.len(),
+        || follower.seen().arrived,
         || follower.seen().distinct() >= events,
     )
     .await;

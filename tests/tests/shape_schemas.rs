@@ -31,6 +31,8 @@ struct World {
     added: Vec<Vec<String>>,
     /// Numbers of rows without keys, and of columns.
     unique: u64,
+    /// What puts a partition back that was taken off.
+    attach: Option<String>,
 }
 
 /// A shape, and the query that it stands for.
@@ -43,7 +45,7 @@ impl World {
     fn made_up(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let tables: Vec<Table> = (0..3 + random.index(3)).map(|n| Table::made_up(&mut random, n)).collect();
-        Self { random, added: vec![Vec::new(); tables.len()], tables, unique: 0 }
+        Self { random, added: vec![Vec::new(); tables.len()], tables, unique: 0, attach: None }
     }
 
     /// All of each table, then others.
@@ -93,12 +95,15 @@ impl World {
 
     /// DDL: what clients have to start anew for, or must not notice.
     fn upheaval(&mut self) -> String {
+        if let Some(attach) = self.attach.take() {
+            return attach;
+        }
         self.unique += 1;
         let at = self.random.index(self.tables.len());
         let (name, unique) = (self.tables[at].name.clone(), self.unique);
         let other = self.random.one_of(&self.tables).name.clone();
         let random = &mut self.random;
-        match random.below(12) {
+        match random.below(13) {
             0 => format!("truncate {name}"),
             1 if other != name => format!("truncate {name}, {other}"),
             2 | 3 => {
@@ -138,6 +143,13 @@ impl World {
             10 => match self.tables[at].a_partition() {
                 Some(partition) => format!("truncate {partition}"),
                 None => format!("truncate {name}"),
+            },
+            11 => match self.tables[at].detached_and_attached() {
+                Some((detach, attach)) => {
+                    self.attach = Some(attach);
+                    detach
+                }
+                None => format!("vacuum full {name}"),
             },
             _ => format!("comment on table {name} is 'comment {unique}'; analyze {name}"),
         }
@@ -202,8 +214,11 @@ async fn run(seed: u64, batches: usize, count: usize) {
             let transaction = world.transaction();
             match writer.batch_execute(&transaction).await {
                 Ok(()) => {}
-                // Two rows that were given one key: a transaction that leaves nothing.
-                Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                // Two rows that were given one key, or one whose partition is away: a transaction that leaves nothing.
+                Err(error)
+                    if error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+                        || (error.code() == Some(&SqlState::CHECK_VIOLATION) && world.attach.is_some()) =>
+                {
                     writer.batch_execute("rollback").await.unwrap();
                 }
                 Err(error) => panic!("{transaction}: {error:?}"),

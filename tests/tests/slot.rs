@@ -48,7 +48,7 @@ async fn wal_status(postgres: &Postgres) -> String {
 /// Waits until the client has every event of the table.
 async fn assert_has_all(postgres: &Postgres, follower: &Follower) {
     let events = postgres.count("select count(*) from headwater.event").await;
-    while_it_moves("all events", || follower.seen().events.len(), || follower.seen().distinct() >= events).await;
+    while_it_moves("all events", || follower.seen().arrived, || follower.seen().distinct() >= events).await;
     assert_eq!(events, follower.seen().distinct());
 }
 

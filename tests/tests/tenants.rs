@@ -101,18 +101,14 @@ async fn no_tenant_sees_anothers_events() {
 
     for ((tenant, token), follower) in TENANTS.iter().zip(&tokens).zip(&followers) {
         let wanted = visible(&postgres, *tenant).await;
-        while_it_moves(
-            "a tenant's events",
-            || follower.seen().events.len(),
-            || follower.seen().distinct() >= wanted.len(),
-        )
-        .await;
+        while_it_moves("a tenant's events", || follower.seen().arrived, || follower.seen().distinct() >= wanted.len())
+            .await;
         {
             let seen = follower.seen();
-            for event in &seen.events {
+            for event in seen.events() {
                 assert_may_see(*tenant, event);
             }
-            let ids: BTreeSet<String> = seen.events.iter().map(|event| text(event, "id").to_owned()).collect();
+            let ids: BTreeSet<String> = seen.events().iter().map(|event| text(event, "id").to_owned()).collect();
             assert_eq!(ids, wanted, "{tenant:?}");
             seen.assert_order_per_entity();
         }

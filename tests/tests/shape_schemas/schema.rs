@@ -401,6 +401,14 @@ impl Table {
         format!("alter table {name} rename to moved; alter table {schema}moved rename to {}", self.bare)
     }
 
+    /// Statements that take a partition off, and that put it back. Rows have no other place meanwhile.
+    pub(super) fn detached_and_attached(&self) -> Option<(String, String)> {
+        let part = self.a_partition().filter(|_| self.partitioned.as_ref().is_some_and(|by| by.starts_with("hash")))?;
+        let (_, bounds) = self.partitions.first()?.split_once(" for values ")?;
+        let of = format!("alter table {}", self.name);
+        Some((format!("{of} detach partition {part}"), format!("{of} attach partition {part} for values {bounds}")))
+    }
+
     /// One of its partitions.
     pub(super) fn a_partition(&self) -> Option<String> {
         let (_, after) = self.partitions.first()?.split_once("create table ")?;
