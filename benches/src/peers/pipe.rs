@@ -25,8 +25,14 @@ pub(super) async fn serve(listener: TcpListener) {
                 let whole = memrchr(b'\n', &waiting).map_or(0, |end| end + 1);
                 let rest = waiting.split_off(whole);
                 let frames = frames(&std::mem::replace(&mut waiting, rest));
-                for reader in &mut readers {
-                    reader.write_all(&frames).await.unwrap();
+                if frames.is_empty() {
+                    continue;
+                }
+                for mut reader in std::mem::take(&mut readers) {
+                    // Who has gone is forgotten.
+                    if reader.write_all(&frames).await.is_ok() {
+                        readers.push(reader);
+                    }
                 }
             }
         }
@@ -47,7 +53,8 @@ async fn greet(mut socket: TcpStream) -> Option<TcpStream> {
     Some(socket)
 }
 
+/// Rows only, not where transactions begin and end.
 fn frames(lines: &[u8]) -> Vec<u8> {
-    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"table "));
     lines.flat_map(|line| [b"data: ", line, b"\n\n"].concat()).collect()
 }
