@@ -9,7 +9,7 @@ import { asError } from './error.js';
 import type { LocalEvent } from './event.js';
 import { equal, isObject, type Json } from './json.js';
 import { INITIAL_SYNC_STATUS, type RejectedEvent, type SyncStatus } from './status.js';
-import { LIST_LOADING, LOADING } from './views.js';
+import { LIST_LOADING, LOADING, type EntityView } from './views.js';
 
 /** One entity. */
 export interface EntityResult<Entity> {
@@ -36,19 +36,21 @@ export interface HistoryResult<Event> {
 /** Which entities: those whose members equal the given ones, or that a function picks. */
 export type Filter<Entity> = Partial<Entity> | ((entity: Entity) => boolean);
 
+/** Of an entity that is not named yet: there is nothing to wait for. */
+const NOTHING: EntityView = Object.freeze({ data: null, isLoading: false, error: null });
 const NONE: readonly RejectedEvent[] = Object.freeze([]);
 const EMPTY: readonly LocalEvent[] = Object.freeze([]);
 
 /** The hooks of a client, for the generated code to give types to. */
 export function createHooks(client: HeadwaterClient) {
-  /** The entity's state, kept up to date. An id of null or undefined shows nothing. */
+  /** The entity's state, kept up to date. An id of null or undefined shows nothing, and is not loading. */
   function useEntity<Entity>(type: string, id: string | null | undefined): EntityResult<Entity> {
     const subscribe = useCallback(
       (listener: () => void) => (id == null ? () => undefined : client.views.subscribe([type, id], listener)),
       [type, id],
     );
-    const snapshot = useCallback(() => (id == null ? LOADING : client.views.entity([type, id])), [type, id]);
-    return useSyncExternalStore(subscribe, snapshot, () => LOADING) as EntityResult<Entity>;
+    const snapshot = useCallback(() => (id == null ? NOTHING : client.views.entity([type, id])), [type, id]);
+    return useSyncExternalStore(subscribe, snapshot, () => (id == null ? NOTHING : LOADING)) as EntityResult<Entity>;
   }
 
   /** The entities of a type, kept up to date, in the order of their ids. */

@@ -137,6 +137,23 @@ it('asks for the history again when the connection is back', async () => {
   await shows('created accepted,state_changed accepted');
 });
 
+it('waits for nothing while no entity is named', async () => {
+  const server = new ModelServer(order);
+  server.capture('created', 'o1', { status: 'open' });
+  let go: (id: string | null) => void = () => undefined;
+  const { text, shows } = mount(server, ({ useEntity }) => {
+    const [id, setId] = useState<string | null>(null);
+    go = setId;
+    const { data, isLoading } = useEntity<Order>('order', id);
+    return isLoading ? 'loading' : (data?.status ?? 'none');
+  });
+  expect(text()).toBe('none');
+  flushSync(() => go('o1'));
+  await shows('open');
+  flushSync(() => go(null));
+  expect(text()).toBe('none');
+});
+
 it('renders on a server', () => {
   const server = new ModelServer(order);
   const client = start(server, newDevice());

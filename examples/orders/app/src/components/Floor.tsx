@@ -28,8 +28,8 @@ export function Floor({ orders, isLoading, chosen, onChoose }: Properties) {
               >
                 <strong>{table}</strong>
                 <span>{order?.status ?? 'free'}</span>
-                <small>{order === undefined ? '\u00a0' : counted(itemsOf(order).length)}</small>
-                <small>{order === undefined ? '\u00a0' : price(totalOf(order))}</small>
+                {order !== undefined && <small>{counted(itemsOf(order).length)}</small>}
+                {order !== undefined && <small>{price(totalOf(order))}</small>}
               </button>
             </li>
           );
