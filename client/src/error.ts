@@ -53,6 +53,13 @@ export function closed(): HeadwaterError {
   return new HeadwaterError('closed', 'the client was closed; configure() opens it again', { retryable: true });
 }
 
+/** What IndexedDB throws: a full device has a code of its own, for somebody can do something about it. */
+export function storageError(thrown: unknown): Error {
+  const error = asError(thrown);
+  const full = /quota/i.test(`${error.name} ${error.message}`);
+  return full ? new HeadwaterError('storage_full', 'the device has no room left for events; free some space', { retryable: true, cause: error }) : error;
+}
+
 /** Any thrown value as an error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));

@@ -92,6 +92,19 @@ it('goes on where the first try to send everything again fails', async () => {
   await eventually('and all is well', () => client.syncStatus().connection === 'polling' && client.syncStatus().isLeader);
 });
 
+it('says what to do where there is no room for what the server tells', async () => {
+  const server = new ModelServer(order);
+  const client = device(server);
+  await eventually('it listens', () => client.syncStatus().connection === 'live');
+  const { inbox } = (client as unknown as { readonly session: Session }).session.store;
+  vi.spyOn(inbox, 'applyEvents').mockRejectedValueOnce(new DOMException('of the browser', 'QuotaExceededError'));
+  const told: unknown[] = [];
+  client.subscribeStatus(() => told.push(client.syncStatus().error?.code));
+  server.capture('created', 'o1', { status: 'open' });
+  await eventually('it comes nevertheless', async () => (await client.materialize('order', 'o1')) !== null);
+  expect(told).toContain('storage_full');
+});
+
 it('tells when the application has no token to give', async () => {
   const server = new ModelServer(order);
   let failures = 4;

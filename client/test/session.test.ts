@@ -169,7 +169,8 @@ describe('an error of the application', () => {
     };
     const definition = { ...order, rules, customs };
     const server = new ModelServer({ ...definition, customs: { 'app.state': (state) => state } });
-    const client = device(server, newDevice(), {}, definition);
+    const url = newDevice();
+    const client = device(server, url, {}, definition);
     record(client, 'created', {}, 'o1');
     record(client, 'created', {}, 'o2');
     await client.views.states('order');
@@ -179,6 +180,12 @@ describe('an error of the application', () => {
     await expect(client.materialize('order', 'o1')).rejects.toThrow('of the merge function');
     await client.sync();
     expect(server.events).toHaveLength(3);
+    await eventually('all is confirmed', async () => (await client.getEventsForEntity('order', 'o2')).every(isConfirmed));
+    // Nor does it keep others from being compacted.
+    await client.close();
+    const later = device(server, url, { retentionDays: 0, ownRetentionDays: 0 }, definition);
+    await eventually('the other one is compacted', async () => (await later.getEventsForEntity('order', 'o2')).length === 0);
+    expect(await later.materialize('order', 'o2')).toEqual({ id: 'o2' });
   });
 });
 

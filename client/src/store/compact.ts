@@ -5,7 +5,7 @@
 
 import { applyStored, baseState, isCovered, type EntityDefinition } from '../entity.js';
 import { isConfirmed, type EntityRef, type LocalEvent } from '../event.js';
-import { compareEvents } from '../fold.js';
+import { compareEvents, type State } from '../fold.js';
 import { keyOf, putEvents, readEntity, refKey, unfold, type Database } from './database.js';
 import type { Changes } from './eventStore.js';
 
@@ -45,7 +45,13 @@ function compactEntities(database: Database, refs: readonly EntityRef[], { foldB
       const folded = (upTo === -1 ? ordered : ordered.slice(0, upTo)).filter((event) => isOld(event) && !(stays(event) && isCovered(event, baseline)));
       const last = folded.at(-1);
       if (last === undefined) continue;
-      const state = folded.reduce((before, event) => applyStored(before, event, definition, baseline), baseState(baseline, definition));
+      let state: State | null;
+      try {
+        state = folded.reduce((before, event) => applyStored(before, event, definition, baseline), baseState(baseline, definition));
+      } catch {
+        // A function of the application's own threw, and whoever asks for this entity is told. The others get their room.
+        continue;
+      }
       const lastIn = baseline?.last && compareEvents(baseline.last, last) > 0 ? baseline.last : { timestamp: last.timestamp, id: last.id };
       const version = definition.version ?? 1;
       const position = baseline?.position ?? 0;

@@ -4,7 +4,7 @@
  */
 
 import { Dexie } from 'dexie';
-import { asError, HeadwaterError } from '../error.js';
+import { asError, storageError } from '../error.js';
 import type { EntityRef, LocalEvent } from '../event.js';
 import type { EntityDefinition } from '../entity.js';
 import { Database, readEntity, refKey, refOf, type StoredEntity } from './database.js';
@@ -179,10 +179,4 @@ export class EventStore {
 
 function writerOf(value: unknown): Writer {
   return (value as Writer | undefined) ?? { seq: 0, stamp: 0 };
-}
-
-function storageError(thrown: unknown): Error {
-  const error = asError(thrown);
-  const full = /quota/i.test(`${error.name} ${error.message}`);
-  return full ? new HeadwaterError('storage_full', 'the device has no room left for events; free some space', { retryable: true, cause: error }) : error;
 }

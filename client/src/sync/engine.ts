@@ -8,7 +8,7 @@
 
 import { parseMicros, type HybridClock } from '../clock.js';
 import type { DebugLog } from '../debugLog.js';
-import { asError, HeadwaterError } from '../error.js';
+import { asError, HeadwaterError, storageError } from '../error.js';
 import type { LocalEvent, WireEvent } from '../event.js';
 import type { Changes, EventStore } from '../store/eventStore.js';
 import { Backoff, DEFAULT_BACKOFF, sleep, type BackoffOptions } from './backoff.js';
@@ -408,7 +408,7 @@ export class SyncEngine {
   }
 
   private failed(what: string, backoff: Backoff, thrown: unknown): number {
-    const error = asError(thrown);
+    const error = storageError(thrown);
     const code = error instanceof HeadwaterError ? error.code : 'internal';
     const wait = backoff.next(error instanceof HeadwaterError ? error.details.retryAfterMs : undefined);
     this.parts.log.add(what, { code, message: error.message, failures: backoff.failures, waitMs: Math.round(wait) });

@@ -2,7 +2,7 @@
 
 import { HeadwaterError } from '../error.js';
 import type { WireEvent } from '../event.js';
-import type { JsonObject } from '../json.js';
+import { isObject, type JsonObject } from '../json.js';
 import { Silence, SILENCE_MS } from './silence.js';
 import { SseParser, type SseBlock } from './sse.js';
 import { abortable, connectionError, malformed, type Transport } from './transport.js';
@@ -139,14 +139,25 @@ function partOf(blocks: readonly SseBlock[]): StreamPart {
     // It passes over some of what was asked for, and its cursor moves on nevertheless: nothing of it may be taken.
     if (event === 'headwater.polling') throw new HeadwaterError(POLLING_ONLY, 'the server does not push events of some of these entities', { retryable: true });
     // Other words of the server's own are for newer clients.
-    if (data !== null && !event.startsWith('headwater.')) events.push(JSON.parse(data) as WireEvent);
+    if (data !== null && !event.startsWith('headwater.')) events.push(parsed(data) as unknown as WireEvent);
     if (id !== '') cursor = id;
   }
   return { events, cursor, reset: false, expired: false };
 }
 
+function parsed(data: string): JsonObject {
+  let value: unknown;
+  try {
+    value = JSON.parse(data);
+  } catch {
+    value = undefined;
+  }
+  if (!isObject(value)) throw malformed('JSON in its stream');
+  return value;
+}
+
 function refusal(data: string | null): HeadwaterError {
-  const { code, detail, status } = JSON.parse(data ?? '{}') as JsonObject;
+  const { code, detail, status } = parsed(data ?? '{}');
   const text = typeof detail === 'string' ? detail : 'the server refuses the stream';
   return new HeadwaterError(typeof code === 'string' ? code : 'refused', text, { retryable: true, ...(typeof status === 'number' ? { status } : {}) });
 }
