@@ -11,6 +11,8 @@ mod rows;
 mod snapshot;
 mod timestamp;
 mod transaction;
+#[cfg(test)]
+pub(crate) mod written;
 
 pub use assembler::{AssembleError, Assembler};
 pub use frame::{EventRow, put};

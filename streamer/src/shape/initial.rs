@@ -42,6 +42,7 @@ pub(super) struct Initial {
     moved: Wake,
     joint: OnceLock<Joint>,
 }
+
 /// Who wants a part of it.
 #[derive(Debug)]
 struct Readers {
@@ -184,11 +185,6 @@ impl Initial {
         Waiting(self)
     }
 
-    /// Somebody was told to come for it.
-    pub(super) fn is_promised(&self) {
-        self.is_kept_for(BEHIND_PROMISE);
-    }
-
     fn is_kept_for(&self, patience: Duration) {
         let mut readers = self.readers();
         readers.patience = readers.patience.max(patience);
@@ -201,6 +197,13 @@ impl Initial {
             Progress::Failed(error) if self.joint.get().is_none() => Err(again(&error)),
             _ => self.joint.get().ok_or_else(|| ShapeError::busy("Failed to create shape, please retry", 1)),
         }
+    }
+
+    /// The same for somebody who will be told of it, and then comes for the rows.
+    pub(super) async fn promise(&self) -> Result<&Joint, ShapeError> {
+        let joint = self.joint().await?;
+        self.is_kept_for(BEHIND_PROMISE);
+        Ok(joint)
     }
 
     /// The joint, if it is known already.
@@ -259,5 +262,72 @@ fn again(error: &ShapeError) -> ShapeError {
             tracing::error!(error = %other, "a shape's rows could not be read");
             ShapeError::busy("Failed to create shape, please retry", 10)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    const MOMENT: Duration = Duration::from_secs(1);
+
+    fn initial() -> Initial {
+        Initial::new(Arc::new(Room::new(1000, 0)))
+    }
+
+    fn joint() -> Joint {
+        Joint { lsn: Lsn(1), missed: Vec::new() }
+    }
+
+    /// As if nobody had asked for so long.
+    fn since_asked(initial: &Initial, time: Duration) {
+        initial.readers().asked_at = Instant::now().checked_sub(time).expect("the machine has been up for longer");
+    }
+
+    fn is_forsaken_after(initial: &Initial, time: Duration) -> bool {
+        since_asked(initial, time);
+        initial.is_forsaken().now_or_never().is_some()
+    }
+
+    /// It is kept until then, and no longer.
+    fn check(initial: &Initial, kept: Duration) {
+        assert!(!is_forsaken_after(initial, kept - MOMENT), "let go too early");
+        assert!(is_forsaken_after(initial, kept), "still kept after {kept:?}");
+    }
+
+    #[tokio::test]
+    async fn rows_wait_for_who_was_told_to_come_and_are_let_go_then() {
+        let promised = initial();
+        check(&promised, BEFORE_FIRST_CHUNK);
+        promised.joins(joint());
+        promised.promise().await.expect("the joint is known");
+        check(&promised, BEHIND_PROMISE);
+        since_asked(&promised, BEHIND_PROMISE - MOMENT);
+        assert!(!promised.ends_if_forsaken() && !promised.has_failed());
+        since_asked(&promised, BEHIND_PROMISE);
+        assert!(promised.ends_if_forsaken() && promised.has_failed(), "nobody reads on");
+    }
+
+    #[tokio::test]
+    async fn who_has_a_part_has_a_minute_for_the_next() {
+        let fetched = initial();
+        fetched.joins(joint());
+        fetched.add(b"rows".to_vec()).await.expect("there is room");
+        assert!(matches!(fetched.chunk(0).await, Ok(Chunk::Rows(_))));
+        check(&fetched, BETWEEN_CHUNKS);
+        fetched.promise().await.expect("the joint is known");
+        check(&fetched, BETWEEN_CHUNKS);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_waited_for() {
+        let wanted = initial();
+        let mut waiting = Box::pin(wanted.joint());
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(!is_forsaken_after(&wanted, BETWEEN_CHUNKS));
+        drop(waiting);
+        assert!(!wanted.ends_if_forsaken(), "the time begins when the last one goes");
+        check(&wanted, BEFORE_FIRST_CHUNK);
     }
 }

@@ -408,12 +408,8 @@ impl Shapes {
         loop {
             let (shape, _) = self.find(wanted, reach, epoch, true).await?;
             let initial = shape.initial(&self.source, reach);
-            match initial.joint().await {
-                Ok(joint) => {
-                    // Whoever is told comes for it.
-                    initial.is_promised();
-                    return Ok(shape.definition().handle(joint.lsn));
-                }
+            match initial.promise().await {
+                Ok(joint) => return Ok(shape.definition().handle(joint.lsn)),
                 // A commit is in the WAL, and with it in the log, a moment before the catalog shows it.
                 Err(ShapeError::Refetch(_)) if attempts < SUCCESSOR_ATTEMPTS => attempts += 1,
                 Err(error) => return Err(error),

@@ -2,44 +2,17 @@
 
 use super::*;
 use crate::decode::decode;
+use crate::log::written::{begin, commit, insert, relation_of};
 use crate::log::{RowChange, Rows, Touched};
 use proptest::prelude::*;
 
-fn cstr(text: &str) -> Vec<u8> {
-    [text.as_bytes(), b"\0"].concat()
-}
-
 fn relation(oid: u32, name: &str, columns: &[&str]) -> Vec<u8> {
-    let mut bytes = [b"R".as_slice(), &oid.to_be_bytes(), &cstr("headwater"), &cstr(name), b"d"].concat();
-    bytes.extend(u16::try_from(columns.len()).expect("few").to_be_bytes());
-    for column in columns {
-        bytes.extend([&[0], cstr(column).as_slice(), &[0; 8]].concat());
-    }
-    bytes
-}
-
-fn insert(oid: u32, cells: &[&str]) -> Vec<u8> {
-    let mut bytes = [b"I".as_slice(), &oid.to_be_bytes(), b"N"].concat();
-    bytes.extend(u16::try_from(cells.len()).expect("few").to_be_bytes());
-    for cell in cells {
-        bytes.extend(
-            [b"t".as_slice(), &u32::try_from(cell.len()).expect("short").to_be_bytes(), cell.as_bytes()].concat(),
-        );
-    }
-    bytes
+    relation_of("headwater", oid, name, &columns.iter().map(|column| (*column, 0)).collect::<Vec<_>>())
 }
 
 fn event(position: &str) -> Vec<u8> {
     let now = "2026-01-02 03:04:05+00";
     insert(1, &[position, "id", "t", "order", "e", "order.created", "{}", "1", now, now, "u", "c", "sql", "t"])
-}
-
-fn begin(commit: u64) -> Vec<u8> {
-    [b"B".as_slice(), &commit.to_be_bytes(), &[0; 8], &7_u32.to_be_bytes()].concat()
-}
-
-fn commit(commit: u64, end: u64) -> Vec<u8> {
-    [b"C\0".as_slice(), &commit.to_be_bytes(), &end.to_be_bytes(), &[0; 8]].concat()
 }
 
 fn assemble(

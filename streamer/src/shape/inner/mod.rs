@@ -277,16 +277,4 @@ impl Told for Loading<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_beyond_their_memory_are_not_loaded() {
-        let mut loading = Loading { selected: &[0], values: Values::new(Lsn(1)), most: 100_000 };
-        let mut told =
-            |value: &str| loading.told(&Side { row: &[Some(value)], atoms: Vec::new(), is_in: true }).is_ok();
-        assert!((0..1000).all(|_| told("the same value takes its room once")));
-        let taken = (0..100_000).take_while(|n| told(&n.to_string())).count();
-        assert!((300..10_000).contains(&taken), "{taken} values in 100 kB");
-    }
-}
+mod tests;

@@ -1,0 +1,151 @@
+//! What follows the log, without a Postgres: the ring alone is enough as long as no values come or go.
+
+use super::*;
+use crate::database::{Database, Target};
+use crate::decode::decode;
+use crate::identity::Reach;
+use crate::log::written::{begin, commit, insert, relation_of};
+use crate::log::{Assembler, Limits, Log};
+use crate::shape::definition::{Definition, Wanted};
+use crate::shape::layout::Layouts;
+use crate::shape::message::Framing;
+use crate::shape::reader::Renderer;
+use crate::shape::table::{Collation, Column, Letters, Member, TableSchema, TypeRef};
+use crate::shape::tables::Tables;
+use crate::shape::tale::Tale;
+use futures_util::poll;
+use std::pin::pin;
+
+const INT4: u32 = 23;
+const CHILDREN: u32 = 1;
+const PARENTS: u32 = 2;
+
+/// Rows of one transaction, and transactions: to follow them takes several times as long as one may go on without a pause.
+const ROWS: u64 = 50;
+const TRANSACTIONS: u64 = 4_000;
+
+#[test]
+fn values_beyond_their_memory_are_not_loaded() {
+    let mut loading = Loading { selected: &[0], values: Values::new(Lsn(1)), most: 100_000 };
+    let mut told = |value: &str| loading.told(&Side { row: &[Some(value)], atoms: Vec::new(), is_in: true }).is_ok();
+    assert!((0..1000).all(|_| told("the same value takes its room once")));
+    let taken = (0..100_000).take_while(|n| told(&n.to_string())).count();
+    assert!((300..10_000).contains(&taken), "{taken} values in 100 kB");
+}
+
+fn epoch() -> Epoch {
+    "00000000000000ff".parse().expect("an epoch")
+}
+
+/// Two integers, of which the first is the key.
+fn table(oid: u32, name: &str, columns: [&str; 2]) -> Arc<TableSchema> {
+    let column = |(at, name): (usize, &str)| Column {
+        name: name.to_owned(),
+        type_oid: INT4,
+        type_name: "int4".to_owned(),
+        type_mod: -1,
+        dims: 0,
+        not_null: at == 0,
+        pk_index: (at == 0).then_some(0),
+        collation: Collation::None,
+        letters: Letters::Unknown,
+        generated: false,
+        enum_labels: Vec::new(),
+        base: TypeRef { oid: INT4, name: "int4".to_owned() },
+        element: None,
+    };
+    Arc::new(TableSchema {
+        oid,
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        columns: columns.into_iter().enumerate().map(column).collect(),
+        members: vec![Member { oid, storage: Some(oid), full_identity: true }],
+        excluded: Vec::new(),
+        unreadable: Vec::new(),
+        tenant_column: None,
+        default_collation: Collation::Bytes,
+        default_letters: Letters::Ascii,
+    })
+}
+
+/// A shape with a subquery, over a log.
+struct Followed {
+    source: Source,
+    renderer: Renderer,
+    inner: Arc<Inner>,
+}
+
+impl Followed {
+    /// The log has [`TRANSACTIONS`] that each inserted [`ROWS`] rows into the table with this OID.
+    fn new(oid: u32) -> Self {
+        let log = Arc::new(Log::new(Limits { bytes: 1 << 30, wal_bytes: 1 << 40 }));
+        log.open(epoch(), Lsn(1));
+        let mut assembler = Assembler::new(epoch(), 1 << 30);
+        let mut write = |message: &[u8]| {
+            let written = assembler.push(&decode(message).expect("a message"), |_| None).expect("it is well formed");
+            written.into_iter().for_each(|transaction| log.append(vec![transaction], Lsn(0)));
+        };
+        write(&relation_of("public", oid, "any", &[("id", INT4), ("parent_id", INT4)]));
+        for transaction in 0..TRANSACTIONS {
+            let place = 10 * (transaction + 1);
+            write(&begin(place));
+            for row in 0..ROWS {
+                write(&insert(oid, &[&(transaction * ROWS + row).to_string(), "1"]));
+            }
+            write(&commit(place, place + 10));
+        }
+        let target = Target::parse("postgres://nobody@localhost:1/none", None).expect("a URL");
+        let database = Database::new(&target, 1).expect("it connects to nothing before it must");
+        let tables = Arc::new(Tables::new(database.clone(), false, false));
+        let source = Source::new(log, database, tables, 0, 1 << 20);
+        let children = table(CHILDREN, "children", ["id", "parent_id"]);
+        let parents = table(PARENTS, "parents", ["id", "parent_id"]);
+        let wanted = Wanted {
+            table: "children".to_owned(),
+            filter: Some("parent_id in (select id from parents)".to_owned()),
+            ..Wanted::default()
+        };
+        let reach = Reach::Everything;
+        let definition = Definition::new(&wanted, &children, &[parents], &reach, epoch(), &Layouts::default());
+        let renderer = Renderer::new(definition.expect("a shape"));
+        let filter = renderer.definition.filter.as_ref().expect("a condition");
+        let inner = source.inners.of(filter, epoch()).remove(0);
+        *inner.values.write().expect("nobody panicked") = Some(Values::new(Lsn(1)));
+        Self { source, renderer, inner }
+    }
+
+    fn head(&self) -> Lsn {
+        self.source.log.tip().head
+    }
+}
+
+#[tokio::test]
+async fn others_have_their_turn_while_values_are_followed() {
+    let followed = Followed::new(PARENTS);
+    let (source, inner, head) = (&followed.source, &followed.inner, followed.head());
+    let mut following = inner.reach(source, epoch(), Lsn(1), head);
+    assert!(poll!(&mut following).is_pending(), "all of it in one go");
+    following.await.expect("it is followed");
+    let all = read(&inner.values, |values| values.at(head).count());
+    assert_eq!(all, usize::try_from(ROWS * TRANSACTIONS).ok());
+}
+
+#[tokio::test]
+async fn others_have_their_turn_while_a_shape_with_subqueries_is_told() {
+    let followed = Followed::new(CHILDREN);
+    let Followed { source, renderer, inner } = &followed;
+    // What the subquery gives has been followed before: only the shape's own log is left.
+    write(&inner.values, |values| {
+        values.begin_with(&vec![Some("1".to_owned())]);
+        values.advance(followed.head());
+    });
+    let tale = Tale::of(&renderer.definition, source, epoch()).expect("it has a subquery");
+    let after = Offset::just_before(Lsn(1));
+    let mut telling = pin!(tale.read(source, renderer, epoch(), after, usize::MAX, Framing::Array));
+    assert!(poll!(&mut telling).is_pending(), "all of it in one go");
+    let messages = telling.await.expect("it is told");
+    assert!(messages.complete);
+    let inserts =
+        serde_json::from_str::<Vec<serde_json::Value>>(&format!("[{}]", String::from_utf8_lossy(&messages.body)));
+    assert_eq!(inserts.expect("JSON").len() as u64, ROWS * TRANSACTIONS);
+}
