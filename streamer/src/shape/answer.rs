@@ -1,11 +1,11 @@
 //! What a request for a shape is answered with.
 
-use super::Standing;
 use super::admission::Admitted;
 use super::message::up_to_date;
 use super::offset::ShapeOffset;
 use super::pieces::{Piece, Pieces};
 use super::reader::Messages;
+use super::standing::Standing;
 use super::stream::Stream;
 use crate::log::Tip;
 use bytes::Bytes;

@@ -12,6 +12,7 @@ mod copy;
 mod definition;
 mod error;
 pub mod filter;
+mod find;
 mod group;
 mod initial;
 mod inner;
@@ -34,6 +35,7 @@ mod session;
 mod shared;
 mod source;
 mod spill;
+mod standing;
 mod stream;
 mod subset;
 pub mod table;
@@ -54,41 +56,32 @@ pub use subset::Subset;
 
 use crate::database::Database;
 use crate::identity::Reach;
-use crate::log::{Feed, Log, Transaction};
+use crate::log::{Feed, Log};
 use crate::seam;
 use admission::{Admission, Admitted};
 use answer::Asking;
-use definition::Definition;
-use headwater_model::cursor::{Epoch, Lsn, Offset};
-use initial::{Chunk, Initial};
+use headwater_model::cursor::{Epoch, Offset};
+use initial::Chunk;
 use known::Known;
 use layout::Layouts;
 use live::Shape;
 use memory::Memory;
-use message::Framing;
 use pieces::Piece;
 use prometheus_client::metrics::gauge::Gauge;
-use reader::Messages;
 use router::Router;
 use source::Source;
+use standing::Standing;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use table::TableSchema;
 use tables::Tables;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-
-/// How often a table may turn out to be another one while its new handle is made.
-const SUCCESSOR_ATTEMPTS: usize = 3;
 
 /// How long a request waits for the source's first connection after a start.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Memory for answers that are on their way, those of slow readers too, and for those that are kept for who asks for the same.
 const ANSWERS_BYTES: u64 = 512 << 20;
-
-/// An answer below this size is not counted: what its request takes is more.
-const COUNTED_FROM_BYTES: usize = 16 << 10;
 
 /// How shapes are served.
 #[derive(Clone, Debug)]
@@ -134,18 +127,6 @@ enum Begun {
     Whole(Box<Answer>),
     /// From here.
     At(Standing, Asking, Admitted),
-}
-
-/// A shape, and where in its log a client stands.
-#[derive(Clone, Debug)]
-struct Standing {
-    shape: Arc<Shape>,
-    /// Of its handle.
-    lsn: Lsn,
-    initial: Option<Arc<Initial>>,
-    after: Offset,
-    /// As the client has it.
-    offset: ShapeOffset,
 }
 
 impl Shapes {
@@ -324,99 +305,6 @@ impl Shapes {
         if fresh { self.initial.enter(reach) } else { self.existing.enter(reach) }
     }
 
-    /// The shape that is wanted, and its table as it is now (or was a moment ago).
-    async fn find(
-        &self,
-        wanted: &Wanted,
-        reach: &Reach,
-        epoch: Epoch,
-        current: bool,
-    ) -> Result<(Arc<Shape>, Arc<TableSchema>), ShapeError> {
-        let (schema, name) = name::table(&wanted.table).map_err(|message| ShapeError::invalid("table", message))?;
-        let look = async |schema: &str, name: &str| {
-            let looked =
-                if current { self.tables.current(schema, name).await } else { self.tables.recent(schema, name).await };
-            looked.map_err(|error| tables::hidden(error, reach, schema, name))
-        };
-        let table = look(&schema, &name).await?;
-        let request = wanted.identity(reach);
-        let known = self.known().wanted(&request);
-        let names = match &known {
-            Some(shape) => shape.definition().inner_names(),
-            None => wanted.inner_tables()?,
-        };
-        let mut inner = Vec::with_capacity(names.len());
-        for (schema, name) in &names {
-            inner.push(look(schema, name).await.map_err(of_subquery)?);
-        }
-        if let Some(shape) = known
-            && Arc::ptr_eq(&shape.definition().layout.table, &table)
-            && (shape.definition().layout.inner.iter().zip(&inner)).all(|(known, now)| Arc::ptr_eq(known, now))
-            && shape.epoch == epoch
-            && !shape.is_stale()
-        {
-            return Ok((shape, table));
-        }
-        let definition = Definition::new(wanted, &table, &inner, reach, epoch, &self.layouts);
-        let definition = definition.map_err(|error| match error {
-            ShapeError::Unreadable => tables::hidden(error, reach, &schema, &name),
-            other => other,
-        })?;
-        let mut known = self.known();
-        let shape = known.remember(request, definition, epoch);
-        if self.source.room.is_tight() {
-            known.shed(&shape);
-        }
-        Ok((shape, table))
-    }
-
-    /// The handle must be of this very shape; else the client starts anew, with the handle that there is.
-    async fn check_handle(
-        &self,
-        shape: Arc<Shape>,
-        handle: &str,
-        wanted: &Wanted,
-        reach: &Reach,
-        epoch: Epoch,
-    ) -> Result<(Arc<Shape>, Lsn), ShapeError> {
-        let good = |shape: &Shape| shape.definition().snapshot_of(handle).filter(|lsn| shape.honours(*lsn));
-        if let Some(lsn) = good(&shape) {
-            return Ok((shape, lsn));
-        }
-        // Another replica may know more of the table than we did a moment ago.
-        let (shape, _) = self.find(wanted, reach, epoch, true).await?;
-        match good(&shape) {
-            Some(lsn) => Ok((shape, lsn)),
-            None => Err(ShapeError::Refetch(None)),
-        }
-    }
-
-    /// 409, with the handle to start with if there is one.
-    async fn successor(&self, wanted: &Wanted, reach: &Reach) -> ShapeError {
-        match self.until_stop(self.newest_handle(wanted, reach)).await {
-            Ok(handle) => ShapeError::Refetch(Some(handle)),
-            // Its next request is told what is wrong.
-            Err(ShapeError::Invalid(_) | ShapeError::Refetch(_)) => ShapeError::Refetch(None),
-            Err(error) => error,
-        }
-    }
-
-    async fn newest_handle(&self, wanted: &Wanted, reach: &Reach) -> Result<String, ShapeError> {
-        let epoch = self.ready().await?;
-        let _admitted = self.admit(true, reach)?;
-        let mut attempts = 1;
-        loop {
-            let (shape, _) = self.find(wanted, reach, epoch, true).await?;
-            let initial = shape.initial(&self.source, reach);
-            match initial.promise().await {
-                Ok(joint) => return Ok(shape.definition().handle(joint.lsn)),
-                // A commit is in the WAL, and with it in the log, a moment before the catalog shows it.
-                Err(ShapeError::Refetch(_)) if attempts < SUCCESSOR_ATTEMPTS => attempts += 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     async fn first_chunk(&self, shape: &Arc<Shape>, schema: String, reach: &Reach) -> Result<Answer, ShapeError> {
         let initial = shape.initial(&self.source, reach);
         let joint = initial.joint().await?;
@@ -425,17 +313,6 @@ impl Shapes {
         };
         let handle = shape.definition().handle(joint.lsn);
         Ok(Asking { handle, schema, live: false }.chunk(rows, 0))
-    }
-
-    /// An LSN for handles that come without rows.
-    async fn mint(&self, shape: &Shape) -> Result<Lsn, ShapeError> {
-        if let Some(lsn) = shape.mint(&self.log) {
-            return Ok(lsn);
-        }
-        // It was deleted just now, and nothing was written since: a new handle needs a place of its own.
-        let marker = seam::mark(&self.source.database).await?;
-        self.await_head(Offset::just_before(marker)).await?;
-        shape.mint(&self.log).ok_or_else(|| ShapeError::busy("Failed to create shape, please retry", 1))
     }
 
     async fn now(&self, shape: &Arc<Shape>, schema: String) -> Result<Answer, ShapeError> {
@@ -447,142 +324,7 @@ impl Shapes {
         Ok(Asking { handle, schema, live: false }.now(self.log.tip().head))
     }
 
-    /// Where the client stands in the log; or the next chunk of its first rows.
-    async fn stand(
-        &self,
-        shape: Arc<Shape>,
-        lsn: Lsn,
-        offset: ShapeOffset,
-    ) -> Result<Result<Standing, (Piece, usize)>, ShapeError> {
-        let initial = shape.initial_at(lsn);
-        let start = Offset::just_before(lsn);
-        let (initial, after) = match offset {
-            ShapeOffset::Chunk(chunk) => {
-                // Only who took them has them.
-                let Some(initial) = initial else { return Err(ShapeError::Refetch(None)) };
-                match initial.chunk(chunk + 1).await {
-                    Ok(Chunk::Rows(rows)) => return Ok(Err((rows, chunk + 1))),
-                    Ok(Chunk::End) => {}
-                    Err(_) => return Err(ShapeError::Refetch(None)),
-                }
-                (Some(initial), start)
-            }
-            ShapeOffset::Change(after) if after >= start => (None, after),
-            // `0_inf` is told only where nothing was missed that is the shape's: it is good on every replica.
-            _ => (initial, start),
-        };
-        self.await_head(after).await?;
-        Ok(Ok(Standing { shape, lsn, initial, after, offset }))
-    }
-
-    /// A place beyond the log's end is another replica's, or from before a restart: the log gets there, or never does.
-    async fn await_head(&self, after: Offset) -> Result<(), ShapeError> {
-        let mut head = self.log.head();
-        let patience = self.settings.long_poll_timeout / 2;
-        let reached = timeout(patience, head.wait_for(|head| Offset::just_before(*head).lsn >= after.lsn)).await;
-        match reached {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(ShapeError::invalid("offset", "out of bounds for this shape")),
-        }
-    }
-
-    async fn read(&self, standing: &Standing, after: Offset, framing: Framing) -> Result<Messages, ShapeError> {
-        let outcome = self.read_from(standing, after, framing).await;
-        if matches!(outcome, Err(ShapeError::Refetch(_))) {
-            // Whoever begins anew does not begin with rows from which the log does not go on.
-            standing.shape.breaks(standing.lsn.max(Lsn(after.lsn.0 + 1)));
-        }
-        outcome
-    }
-
-    async fn read_from(&self, standing: &Standing, after: Offset, framing: Framing) -> Result<Messages, ShapeError> {
-        let shape = &standing.shape;
-        let limit = self.settings.chunk_bytes;
-        let hold = |messages| self.hold(messages);
-        if let Some(tale) = shape.tale(&self.source) {
-            return hold(tale.read(&self.source, &shape.renderer, shape.epoch, after, limit, framing).await?);
-        }
-        let missed = if standing.is_at_start(after) { standing.missed() } else { &[] };
-        let messages = shape.read(&self.log, &self.router, missed, after, limit, framing, hold).await?;
-        messages.ok_or(ShapeError::Refetch(None))
-    }
-
-    /// Counts an answer's memory, until the last who reads it is done.
-    fn hold(&self, mut messages: Messages) -> Result<Messages, ShapeError> {
-        if messages.body.len() < COUNTED_FROM_BYTES {
-            return Ok(messages);
-        }
-        let held = self.answers.hold(messages.body.into()).or_else(|body| {
-            self.known().shapes().for_each(|shape| shape.forget_answers());
-            self.answers.hold(body)
-        });
-        messages.body =
-            held.map_err(|_| ShapeError::busy("Answers take as much memory as they may, please retry", 5))?;
-        Ok(messages)
-    }
-
-    async fn log_part(&self, standing: Standing, asking: Asking, until: Option<Instant>) -> Result<Answer, ShapeError> {
-        let shape = Arc::clone(&standing.shape);
-        let mut wakes = shape.wakes();
-        let deadline = Instant::now() + self.settings.long_poll_timeout;
-        let deadline = until.map_or(deadline, |until| until.min(deadline));
-        let mut after = standing.after;
-        let mut ended = !asking.live;
-        loop {
-            // Marked before the look: what arrives in between wakes us.
-            wakes.mark_unchanged();
-            if shape.is_stale() || !shape.honours(standing.lsn) {
-                return Err(ShapeError::Refetch(None));
-            }
-            let messages = self.read(&standing, after, Framing::Array).await?;
-            if let Some(last) = messages.last {
-                return Ok(asking.part(&standing, messages, last));
-            }
-            if !messages.complete {
-                after = messages.next;
-                continue;
-            }
-            if ended {
-                return Ok(asking.nothing(&standing, &messages, &self.log.tip()));
-            }
-            after = messages.next;
-            tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => ended = true,
-                () = wakes.changed() => {}
-                () = sleep_until(deadline) => ended = true,
-            }
-        }
-    }
-
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is wrong with a table that a subquery names is wrong with the condition.
-fn of_subquery(error: ShapeError) -> ShapeError {
-    match error {
-        ShapeError::Invalid(mut errors) => {
-            let message = errors["table"][0].take();
-            ShapeError::invalid("where", message.as_str().unwrap_or("a subquery's table cannot be read"))
-        }
-        other => other,
-    }
-}
-
-impl Standing {
-    /// Transactions that the client's rows do not have, though they lie before the place where the log goes on.
-    fn missed(&self) -> &[Arc<Transaction>] {
-        self.initial.as_ref().and_then(|initial| initial.known_joint()).map_or(&[], |joint| &joint.missed)
-    }
-
-    fn has_missed(&self) -> bool {
-        !self.missed().is_empty()
-    }
-
-    /// Whether nothing of the log was told yet.
-    fn is_at_start(&self, after: Offset) -> bool {
-        after < Offset { op: 1, ..Offset::just_before(self.lsn) }
     }
 }
