@@ -39,6 +39,7 @@ mod shape_schemas;
 mod shape_seam;
 mod shape_subqueries;
 mod shape_where;
+mod shape_world;
 mod slot;
 mod slow_readers;
 mod stack;

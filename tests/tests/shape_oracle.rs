@@ -2,15 +2,10 @@
 //! SELECT gives. Oracle: Postgres, after each batch of random transactions, for every client; and the client itself, which
 //! fails on a row that comes twice and on a change of a row that it does not have.
 
-use std::fmt::Write as _;
-
-use headwater_tests::postgres::Postgres;
 use headwater_tests::random::{Random, seed};
-use headwater_tests::shape::{ShapeClient, active, mark, select};
-use headwater_tests::streamer::Streamer;
-use tokio_postgres::error::SqlState;
+use headwater_tests::shape::ShapeClient;
 
-use crate::shape::{start, start_on};
+use crate::shape_world::{Replicas, Shape, World, count, write};
 
 const TABLES: &str = "
     create table a (id int primary key, t text, n numeric, b bool, j jsonb, big text, ts timestamptz, x bytea, f float8);
@@ -50,12 +45,8 @@ const SHAPES: &[(&[(&str, &str)], &str)] = &[
 /// Enough for every one of [`SHAPES`] to see changes.
 const BATCHES: usize = 30;
 
-/// A shape, and the query that it stands for, both made up.
-type Shape = (Vec<(String, String)>, String);
-
 fn fixed() -> Vec<Shape> {
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    SHAPES.iter().map(|(shape, query)| (shape.iter().map(owned).collect(), (*query).to_owned())).collect()
+    SHAPES.iter().map(|(parameters, query)| Shape::new(parameters, query)).collect()
 }
 
 /// Conditions that never fail, over the columns of one table.
@@ -98,28 +89,25 @@ fn shapes(random: &mut Random, count: usize) -> Vec<Shape> {
     while all.len() < count {
         let table = ["a", "b", "c"][random.index(3)];
         let filter = condition(random, table, 3);
-        let mut shape = vec![("table".to_owned(), table.to_owned()), ("where".to_owned(), filter.clone())];
-        if random.below(3) == 0 {
-            shape.push(("replica".to_owned(), "full".to_owned()));
-        }
-        all.push((shape, format!("select * from {table} where {filter}")));
+        let query = format!("select * from {table} where {filter}");
+        let shape = Shape::new(&[("table", table), ("where", &filter)], query);
+        all.push(if random.below(3) == 0 { shape.with("replica", "full") } else { shape });
     }
     all
 }
 
-fn client_of(base: &str, (shape, _): &Shape) -> ShapeClient {
-    let parameters: Vec<(&str, &str)> = shape.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    ShapeClient::new(base, &parameters)
-}
-
-struct World {
+struct Tables {
     random: Random,
     /// Rows of `d` have no key: each gets a value of its own.
     unique: u64,
     columns: u64,
 }
 
-impl World {
+impl Tables {
+    fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), unique: 0, columns: 0 }
+    }
+
     fn text(&mut self) -> String {
         const PARTS: [&str; 8] = ["a", "/", "\\\\", "\"", "''", "ü\u{1f600}", "\n\t", "."];
         (0..self.random.below(6)).map(|_| *self.random.one_of(&PARTS)).collect()
@@ -144,6 +132,12 @@ impl World {
         let types = ["text", "numeric", "bool", "jsonb", "text", "timestamptz", "bytea", "float8"];
         let cast = values.into_iter().zip(types).map(|(value, name)| format!("({})::{name}", self.nullable(value)));
         cast.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl World for Tables {
+    fn random(&mut self) -> &mut Random {
+        &mut self.random
     }
 
     fn statement(&mut self) -> String {
@@ -185,21 +179,6 @@ impl World {
         }
     }
 
-    fn transaction(&mut self) -> String {
-        let mut script = String::from("begin;");
-        for _ in 0..=self.random.below(6) {
-            let statement = self.statement();
-            let _ = match self.random.below(8) {
-                0 => write!(script, "savepoint s; {statement} rollback to s;"),
-                1 => write!(script, "savepoint s; {statement} release s;"),
-                _ => write!(script, "{statement}"),
-            };
-        }
-        script += if self.random.below(10) == 0 { "rollback" } else { "commit" };
-        script
-    }
-
-    /// What clients have to start anew for, or must not notice.
     fn upheaval(&mut self) -> String {
         self.columns += 1;
         match self.random.below(10) {
@@ -224,79 +203,34 @@ impl World {
     }
 }
 
-async fn check(postgres: &Postgres, shapes: &[Shape], clients: &mut [ShapeClient]) {
-    let observer = postgres.connect().await;
-    let end = mark(&observer).await;
-    for (client, (shape, query)) in clients.iter_mut().zip(shapes.iter().cycle()) {
-        // DDL that leaves no trace in the WAL is noticed a moment later.
-        headwater_tests::deadline::eventually(&format!("{shape:?} to be as Postgres has it"), || {
-            let mut own = client.clone();
-            let observer = &observer;
-            async move {
-                own.catch_up(end).await;
-                let equal = own.table() == select(observer, query).await;
-                if !equal {
-                    println!("{shape:?}: not yet");
-                }
-                equal.then_some(own)
-            }
-        })
-        .await
-        .clone_into(client);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_has_what_select_gives() {
-    let batches: usize = std::env::var("HEADWATER_TEST_SHAPE_BATCHES").map_or(BATCHES, |count| count.parse().unwrap());
-    let mut world = World { random: Random::new(seed()), unique: 0, columns: 0 };
-    let (postgres, first) = start(&[]).await;
-    postgres.sql(TABLES).await;
-    let second = start_on(&postgres, &["--replica", "second"]).await;
-    let mut replicas: [Streamer; 2] = [first, second];
-    let count: usize = std::env::var("HEADWATER_TEST_SHAPES").map_or(SHAPES.len() + 7, |count| count.parse().unwrap());
-    let shapes = shapes(&mut world.random, count);
+    let batches = count("HEADWATER_TEST_SHAPE_BATCHES", BATCHES);
+    let mut world = Tables::new(seed());
+    let mut replicas = Replicas::start(TABLES).await;
+    let shapes = shapes(&mut world.random, count("HEADWATER_TEST_SHAPES", SHAPES.len() + 7));
     let mut clients: Vec<ShapeClient> = Vec::new();
-    for n in 0..2 * shapes.len() {
-        clients.push(client_of(&replicas[n / shapes.len()].url(""), &shapes[n % shapes.len()]));
+    for replica in 0..2 {
+        clients.extend(shapes.iter().map(|shape| shape.client(&replicas.url(replica))));
     }
-    check(&postgres, &shapes, &mut clients).await;
-    let writer = postgres.connect().await;
-    let mut upheavals = 0;
+    replicas.check(&shapes, &mut clients).await;
+    let writer = replicas.postgres.connect().await;
     for batch in 0..batches {
         for _ in 0..10 {
-            let transaction = world.transaction();
-            match writer.batch_execute(&transaction).await {
-                Ok(()) => {}
-                // Two rows that were given one key: a transaction that leaves nothing.
-                Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                    writer.batch_execute("rollback").await.unwrap();
-                }
-                Err(error) => panic!("{transaction}: {error:?}"),
-            }
+            write(&writer, &world.transaction()).await;
         }
         if batch % 3 == 2 {
-            upheavals += 1;
-            let upheaval = world.upheaval();
-            println!("batch {batch}: {upheaval}");
-            writer.batch_execute(&upheaval).await.unwrap_or_else(|error| panic!("{upheaval}: {error:?}"));
+            world.overturn(&writer).await;
         }
         if batch % 4 == 1 {
-            let replica = &mut replicas[world.random.index(2)];
-            replica.kill().await;
-            replica.resume().await;
-            active(&replica.url("")).await;
+            replicas.restart(world.random.index(2)).await;
         }
-        for client in &mut clients {
-            if world.random.below(3) == 0 {
-                client.move_to(&replicas[world.random.index(2)].url(""));
-            }
-        }
-        check(&postgres, &shapes, &mut clients).await;
+        replicas.shuffle(&mut clients, &mut world.random);
+        replicas.check(&shapes, &mut clients).await;
     }
     let (changes, refetches): (Vec<usize>, Vec<usize>) =
         clients.iter().map(|client| (client.changes, client.refetches)).unzip();
-    println!("{upheavals} upheavals; changes {changes:?}, refetches {refetches:?}");
+    println!("changes {changes:?}, refetches {refetches:?}");
     if batches < BATCHES {
         return; // in a few, not every table need be written
     }
@@ -307,29 +241,22 @@ async fn every_client_has_what_select_gives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_and_other_replicas_are_not_noticed() {
-    let mut world = World { random: Random::new(seed()), unique: 0, columns: 0 };
-    let (postgres, first) = start(&[]).await;
-    postgres.sql(TABLES).await;
-    let second = start_on(&postgres, &["--replica", "second"]).await;
-    let mut replicas = [first, second];
+    let mut world = Tables::new(seed());
+    let mut replicas = Replicas::start(TABLES).await;
     let shapes = fixed();
-    let mut clients: Vec<ShapeClient> = shapes.iter().map(|shape| client_of(&replicas[0].url(""), shape)).collect();
-    check(&postgres, &shapes, &mut clients).await;
-    let writer = postgres.connect().await;
+    let mut clients: Vec<ShapeClient> = shapes.iter().map(|shape| shape.client(&replicas.url(0))).collect();
+    replicas.check(&shapes, &mut clients).await;
+    let writer = replicas.postgres.connect().await;
     for round in 0..4 {
         for _ in 0..10 {
-            writer.batch_execute(&world.transaction()).await.unwrap();
+            write(&writer, &world.transaction()).await;
         }
-        replicas[round % 2].kill().await;
-        replicas[round % 2].resume().await;
+        replicas.restart(round % 2).await;
         for client in &mut clients {
-            client.move_to(&replicas[world.random.index(2)].url(""));
+            client.move_to(&replicas.any_url(&mut world.random));
         }
-        check(&postgres, &shapes, &mut clients).await;
+        replicas.check(&shapes, &mut clients).await;
     }
-    assert!(
-        clients.iter().all(|client| client.refetches == 0),
-        "{:?}",
-        clients.iter().map(|c| c.refetches).collect::<Vec<_>>()
-    );
+    let refetches: Vec<usize> = clients.iter().map(|client| client.refetches).collect();
+    assert!(refetches.iter().all(|refetches| *refetches == 0), "{refetches:?}");
 }

@@ -3,17 +3,16 @@
 //! concurrent ones; and the client itself, which fails on a row that comes twice or leaves twice, and which keeps a second
 //! account by tags, conditions and `move-in`/`move-out` alone that has to come to the same rows.
 
-use std::fmt::Write as _;
+mod made_up;
 
 use headwater_tests::deadline::eventually;
-use headwater_tests::postgres::{Postgres, connect};
+use headwater_tests::postgres::connect;
 use headwater_tests::random::{Random, seed};
-use headwater_tests::shape::{ShapeClient, active, get, mark, select};
-use headwater_tests::streamer::Streamer;
+use headwater_tests::shape::{ShapeClient, get, mark};
 use serde_json::Value;
-use tokio_postgres::error::SqlState;
 
-use crate::shape::{start, start_on};
+use crate::shape::start;
+use crate::shape_world::{Replicas, Shape, World, count, write};
 
 const TABLES: &str = "
     create type mood as enum ('calm', 'odd \"\\,', 'wild');
@@ -27,7 +26,7 @@ const TABLES: &str = "
     create table pairs (n int primary key, a int, b text);
     create table notes (n int, parent_id int);";
 
-/// Conditions, with the table and columns that each stands for.
+/// Conditions, with the table and columns that each is of.
 const SHAPES: &[(&str, &str, &str)] = &[
     ("children", "id,parent_id,kind,v", "parent_id in (select id from parents where kind = 'x')"),
     ("children", "id,parent_id,kind,v", "parent_id in (select id from parents)"),
@@ -72,20 +71,29 @@ const SHAPES: &[(&str, &str, &str)] = &[
     ("links", "a,b", "a in (select a from pairs where b = 'x') or b in (select b from pairs where a = 1)"),
 ];
 
-fn query((table, columns, condition): &(&str, &str, &str)) -> String {
-    format!("select {columns} from {table} where {condition}")
+/// Enough for changes, and for events of most shapes.
+const BATCHES: usize = 10;
+
+/// The shapes above, then others.
+fn shapes(random: &mut Random, count: usize) -> Vec<Shape> {
+    let mut all: Vec<Shape> = SHAPES.iter().map(shape).collect();
+    while all.len() < count {
+        all.push(made_up::shape(random));
+    }
+    all
 }
 
-fn client(base: &str, (table, columns, condition): &(&str, &str, &str), more: &[(&str, &str)]) -> ShapeClient {
-    ShapeClient::new(base, &[&[("table", *table), ("columns", *columns), ("where", *condition)], more].concat())
+fn shape((table, columns, condition): &(&str, &str, &str)) -> Shape {
+    let query = format!("select {columns} from {table} where {condition}");
+    Shape::new(&[("table", table), ("columns", columns), ("where", condition)], query)
 }
 
-struct World {
+struct Tables {
     random: Random,
     unique: u64,
 }
 
-impl World {
+impl Tables {
     fn new(seed: u64) -> Self {
         Self { random: Random::new(seed), unique: seed % 1000 * 1_000_000 }
     }
@@ -104,6 +112,12 @@ impl World {
 
     fn mood(&mut self) -> &'static str {
         ["'calm'", "'odd \"\\,'", "'wild'", "null"][self.random.index(4)]
+    }
+}
+
+impl World for Tables {
+    fn random(&mut self) -> &mut Random {
+        &mut self.random
     }
 
     fn statement(&mut self) -> String {
@@ -155,20 +169,6 @@ impl World {
         }
     }
 
-    fn transaction(&mut self) -> String {
-        let mut script = String::from("begin;");
-        for _ in 0..=self.random.below(5) {
-            let statement = self.statement();
-            let _ = match self.random.below(10) {
-                0 => write!(script, "savepoint s; {statement} rollback to s;"),
-                _ => write!(script, "{statement}"),
-            };
-        }
-        script += if self.random.below(12) == 0 { "rollback" } else { "commit" };
-        script
-    }
-
-    /// What clients have to start anew for, or must not notice.
     fn upheaval(&mut self) -> String {
         self.unique += 1;
         match self.random.below(7) {
@@ -183,81 +183,30 @@ impl World {
     }
 }
 
-/// Two keys that meet, or writers that wait for each other: a transaction that leaves nothing.
-async fn write(writer: &tokio_postgres::Client, transaction: &str) {
-    match writer.batch_execute(transaction).await {
-        Ok(()) => {}
-        Err(error) => {
-            let meeting =
-                [SqlState::UNIQUE_VIOLATION, SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE];
-            assert!(error.code().is_some_and(|code| meeting.contains(code)), "{transaction}: {error:?}");
-            writer.batch_execute("rollback").await.unwrap();
-        }
-    }
-}
-
-async fn check(postgres: &Postgres, clients: &mut [ShapeClient]) {
-    let observer = postgres.connect().await;
-    let end = mark(&observer).await;
-    for (client, shape) in clients.iter_mut().zip(SHAPES.iter().cycle()) {
-        // DDL that leaves no trace in the WAL is noticed a moment later.
-        eventually(&format!("{shape:?} to be as Postgres has it"), || {
-            let mut own = client.clone();
-            let observer = &observer;
-            async move {
-                own.catch_up(end).await;
-                let expected = select(observer, &query(shape)).await;
-                if own.table() != expected {
-                    println!("{shape:?}: not yet:\n{:?}\n{expected:?}", own.table());
-                    return None;
-                }
-                Some(own)
-            }
-        })
-        .await
-        .clone_into(client);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_has_what_select_with_subqueries_gives() {
-    let batches: usize = std::env::var("HEADWATER_TEST_SHAPE_BATCHES").map_or(10, |count| count.parse().unwrap());
-    let mut world = World::new(seed());
-    let (postgres, first) = start(&[]).await;
-    postgres.sql(TABLES).await;
-    let second = start_on(&postgres, &["--replica", "second"]).await;
-    let mut replicas: [Streamer; 2] = [first, second];
-    let mut clients: Vec<ShapeClient> = (0..2 * SHAPES.len())
-        .map(|n| {
-            let replica: &[_] = if n >= SHAPES.len() { &[("replica", "full")] } else { &[] };
-            client(&replicas[n / SHAPES.len()].url(""), &SHAPES[n % SHAPES.len()], replica)
-        })
-        .collect();
-    check(&postgres, &mut clients).await;
-    let writer = postgres.connect().await;
+    let batches = count("HEADWATER_TEST_SHAPE_BATCHES", BATCHES);
+    let mut world = Tables::new(seed());
+    let mut replicas = Replicas::start(TABLES).await;
+    let shapes = shapes(&mut world.random, count("HEADWATER_TEST_SHAPES", SHAPES.len() + 6));
+    let mut clients: Vec<ShapeClient> = shapes.iter().map(|shape| shape.client(&replicas.url(0))).collect();
+    clients.extend(shapes.iter().map(|shape| shape.clone().with("replica", "full").client(&replicas.url(1))));
+    replicas.check(&shapes, &mut clients).await;
+    let writer = replicas.postgres.connect().await;
     let (mut expected, mut upheavals) = (0, 0);
     for batch in 0..batches {
         for _ in 0..8 {
             write(&writer, &world.transaction()).await;
         }
         if batch % 5 == 4 {
-            let upheaval = world.upheaval();
-            println!("batch {batch}: {upheaval}");
             upheavals += 1;
-            writer.batch_execute(&upheaval).await.unwrap_or_else(|error| panic!("{upheaval}: {error:?}"));
+            world.overturn(&writer).await;
         }
         if batch % 3 == 1 {
-            let replica = &mut replicas[world.random.index(2)];
-            replica.kill().await;
-            replica.resume().await;
-            active(&replica.url("")).await;
+            replicas.restart(world.random.index(2)).await;
         }
-        for client in &mut clients {
-            if world.random.below(3) == 0 {
-                client.move_to(&replicas[world.random.index(2)].url(""));
-            }
-        }
-        check(&postgres, &mut clients).await;
+        replicas.shuffle(&mut clients, &mut world.random);
+        replicas.check(&shapes, &mut clients).await;
         if upheavals == 0 {
             expected = clients.iter().map(|client| client.refetches).sum();
         }
@@ -266,13 +215,16 @@ async fn every_client_has_what_select_with_subqueries_gives() {
     let (changes, events): (Vec<usize>, Vec<usize>) =
         clients.iter().map(|client| (client.changes, client.events)).unzip();
     println!("{upheavals} upheavals; changes {changes:?}, events {events:?}");
+    if batches < BATCHES {
+        return; // a few bring little about
+    }
     assert!(changes.iter().sum::<usize>() > 10 * clients.len() && events.iter().sum::<usize>() > 0);
 }
 
 /// As many transactions as clients can follow in a test's time.
 async fn write_many(port: u16, seed: u64) {
     let writer = connect(port).await;
-    let mut world = World::new(seed);
+    let mut world = Tables::new(seed);
     for _ in 0..150 {
         write(&writer, &world.transaction()).await;
     }
@@ -281,29 +233,26 @@ async fn write_many(port: u16, seed: u64) {
 /// Shapes begin and are followed while others write: nothing is missed at their seams, and nothing comes twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seams_are_exact_under_concurrent_writes() {
-    let rounds: usize = std::env::var("HEADWATER_TEST_SHAPE_ROUNDS").map_or(1, |count| count.parse().unwrap());
+    let rounds = count("HEADWATER_TEST_SHAPE_ROUNDS", 1);
     let seed = seed();
-    let (postgres, first) = start(&[]).await;
-    postgres.sql(TABLES).await;
-    let second = start_on(&postgres, &["--replica", "second"]).await;
-    let replicas = [first, second];
+    let replicas = Replicas::start(TABLES).await;
+    let port = replicas.postgres.port();
     let mut random = Random::new(seed);
-    let observer = postgres.connect().await;
+    let observer = replicas.postgres.connect().await;
     for round in 0..rounds {
-        let writer = |n: u64| tokio::spawn(write_many(postgres.port(), seed ^ (round as u64 * 4 + n)));
+        let writer = |n: u64| tokio::spawn(write_many(port, seed ^ (round as u64 * 4 + n)));
         let writers: Vec<_> = (0..4).map(writer).collect();
         let mut clients: Vec<ShapeClient> = Vec::new();
-        for shape in SHAPES {
+        for (table, columns, condition) in SHAPES {
             // A shape of its own, so that it has a snapshot of its own.
-            let params = format!("{round}");
-            let condition = format!("({}) and $1 = $1::text", shape.2);
-            let shape = (shape.0, shape.1, condition.as_str());
-            let mut one = client(&replicas[random.index(2)].url(""), &shape, &[("params[1]", &params)]);
+            let condition = format!("({condition}) and $1 = $1::text");
+            let own = shape(&(table, columns, &condition)).with("params[1]", &round.to_string());
+            let mut one = own.client(&replicas.any_url(&mut random));
             one.catch_up(0).await;
             clients.push(one);
             for client in &mut clients {
                 if random.below(3) == 0 {
-                    client.move_to(&replicas[random.index(2)].url(""));
+                    client.move_to(&replicas.any_url(&mut random));
                     client.catch_up(0).await;
                 }
             }
@@ -312,10 +261,10 @@ async fn seams_are_exact_under_concurrent_writes() {
             writer.await.unwrap();
         }
         let end = mark(&observer).await;
-        for (client, shape) in clients.iter_mut().zip(SHAPES) {
+        for (client, one) in clients.iter_mut().zip(SHAPES) {
             client.catch_up(end).await;
-            assert_eq!(client.table(), select(&observer, &query(shape)).await, "{shape:?}");
-            assert_eq!(client.refetches, 0, "{shape:?}");
+            assert_eq!(client.table(), shape(one).rows(&observer).await, "{one:?}");
+            assert_eq!(client.refetches, 0, "{one:?}");
         }
     }
 }
@@ -394,15 +343,16 @@ async fn more_begin_at_once_than_may_read_at_a_time() {
         let base = streamer.url("");
         tokio::spawn(async move {
             let condition = format!("parent_id in (select id from parents where id > {})", n % 9);
-            let mut client = client(&base, &("children", "id,parent_id", &condition), &[]);
+            let shape = shape(&("children", "id,parent_id", &condition));
+            let mut client = shape.client(&base);
             client.catch_up(0).await;
-            (condition, client)
+            (shape, client)
         })
     };
     let clients: Vec<_> = (0..30).map(follow).collect();
     let observer = postgres.connect().await;
     for one in clients {
-        let (condition, client) = one.await.unwrap();
-        assert_eq!(client.table(), select(&observer, &query(&("children", "id,parent_id", &condition))).await);
+        let (shape, client) = one.await.unwrap();
+        assert_eq!(client.table(), shape.rows(&observer).await);
     }
 }
