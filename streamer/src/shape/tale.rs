@@ -8,10 +8,10 @@
 use super::definition::Definition;
 use super::error::ShapeError;
 use super::filter::{Dnf, Filter, Slot};
-use super::inner::Go;
 use super::inner::rows_at::{Relation, part_since};
-use super::inner::selection::{Selection, Sets, Side, Step, owned};
+use super::inner::selection::{Selection, Sets, Side, Step};
 use super::inner::values::Value;
+use super::inner::{Go, owned};
 use super::message::{FIRST_XID, Framing, Place, Row, Writer, snapshot_end};
 use super::reader::{Messages, Renderer};
 use super::source::Source;
@@ -106,13 +106,10 @@ impl Tale {
         let mut moving = self.selection.moving(source, epoch, from, next).await?;
         let (mut told, mut go) = (Vec::new(), Go::begin());
         for transaction in &transactions {
-            {
-                let mut teller = Teller::new(renderer, transaction);
-                self.selection.tell(transaction, &mut moving, |step| teller.take(step))?;
-                let sets = self.selection.sets(transaction.commit, Lsn(transaction.commit.0 + 1))?;
-                teller.finish(&sets, &mut told);
-            }
-            go.pause().await;
+            let mut teller = Teller::new(renderer, transaction);
+            self.selection.tell(transaction, &mut moving, &mut go, |step| teller.take(step)).await?;
+            let sets = self.selection.sets(transaction.commit, Lsn(transaction.commit.0 + 1))?;
+            teller.finish(&sets, &mut told);
         }
         state.bytes += told.iter().map(|kept| kept.message.len()).sum::<usize>();
         state.kept.extend(told);

@@ -5,8 +5,10 @@
 //! ([`rows_at`]), so what a subquery had there can be, and what follows from there is the same on every replica.
 
 mod first_rows;
+mod moving;
 pub(super) mod rows_at;
 pub(super) mod selection;
+mod telling;
 pub(super) mod values;
 
 use super::definition::describe_table;
@@ -17,6 +19,7 @@ pub(super) use first_rows::first_rows;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use headwater_model::cursor::{Epoch, Lsn, Offset};
+pub(super) use moving::owned;
 use rows_at::{Relation, part_since};
 use selection::{Selection, Side, Step, Told};
 use std::collections::HashMap;
@@ -192,7 +195,7 @@ impl Inner {
                         *deltas.entry(value_of(&self.selected, side)).or_default() += by;
                     }
                 };
-                self.selection.tell(transaction, &mut moving, |step| match step {
+                let take = |step: Step<'_>| match step {
                     Step::Changed { before, after, .. } => {
                         for (side, by) in [(before, -1), (after, 1)] {
                             if let Some(side) = side {
@@ -204,9 +207,9 @@ impl Inner {
                         add(&before, -1);
                         add(&after, 1);
                     }
-                })?;
+                };
+                self.selection.tell(transaction, &mut moving, &mut go, take).await?;
                 write(values, |values| values.apply(transaction.commit, deltas));
-                go.pause().await;
             }
             write(values, |values| values.advance(next));
         }

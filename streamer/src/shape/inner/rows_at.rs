@@ -6,6 +6,7 @@
 //! kinds never touch the same row: who changes a row after another has waited until that one was visible.) The WAL has
 //! whole old rows, so both are exact. Hence every replica finds the same rows at the same place.
 
+use super::Go;
 use crate::identity::Reach;
 use crate::log::{Log, RowKind, RowsRead, Snapshot, Transaction};
 use crate::seam::{self, UNSEEN_PAUSE};
@@ -21,6 +22,7 @@ use headwater_model::cursor::{Epoch, Lsn, Offset};
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_postgres::IsolationLevel;
 
@@ -101,11 +103,10 @@ pub(in crate::shape) async fn rows_at(
             sleep(UNSEEN_PAUSE).await;
             continue;
         };
-        let undone: Vec<Arc<Transaction>> = (since(&source.log, epoch, &relation.members, place, marker)?.into_iter())
-            .filter(|transaction| snapshot.sees(transaction.xid))
-            .collect();
+        let mut undone = since(&source.log, epoch, &relation.members, place, marker).await?;
+        undone.retain(|transaction| snapshot.sees(transaction.xid));
         let done: Vec<Arc<Transaction>> = missed.into_iter().filter(|one| one.commit < place).collect();
-        let overlay = overlay(relation, &undone, &done)?;
+        let overlay = overlay(relation, &undone, &done).await?;
         let names: Vec<String> = read.iter().map(|at| quote(&table.columns[*at].name)).collect();
         let sql = format!("copy (select {} from {} where {condition}) to stdout", names.join(", "), table.from(whose));
         let rows = session.copy_out(&sql).await.map_err(|error| condition_error(error.into()))?;
@@ -121,9 +122,13 @@ pub(in crate::shape) async fn rows_at(
             outcome?;
             sink.settle().await?;
         }
-        for row in overlay.values().flatten().filter(|row| takes(row)) {
-            sink.row(row)?;
-            sink.settle().await?;
+        let mut go = Go::begin();
+        for row in overlay.values().flatten() {
+            if takes(row) {
+                sink.row(row)?;
+                sink.settle().await?;
+            }
+            go.pause().await;
         }
         session.commit().await?;
         return Ok(seen(&snapshot, &undone, &done));
@@ -132,7 +137,7 @@ pub(in crate::shape) async fn rows_at(
 }
 
 /// The transactions between two places that changed one of the tables.
-pub(in crate::shape) fn since(
+async fn since(
     log: &Log,
     epoch: Epoch,
     tables: &[u32],
@@ -144,6 +149,7 @@ pub(in crate::shape) fn since(
         let (transactions, upto) = part_since(log, epoch, tables, next, to)?;
         all.extend(transactions);
         next = upto;
+        yield_now().await;
     }
     Ok(all)
 }
@@ -163,14 +169,14 @@ pub(in crate::shape) fn part_since(
 }
 
 /// By key, what rows are at the place that the snapshot has otherwise: none if there is no such row.
-type Overlay<'a> = HashMap<Vec<Option<&'a str>>, Option<Vec<Option<&'a str>>>>;
+pub(super) type Overlay<'a> = HashMap<Vec<Option<&'a str>>, Option<Vec<Option<&'a str>>>>;
 
-fn overlay<'a>(
+pub(super) async fn overlay<'a>(
     relation: &Relation,
     undone: &'a [Arc<Transaction>],
     done: &'a [Arc<Transaction>],
 ) -> Result<Overlay<'a>, ShapeError> {
-    let mut overlay = Overlay::new();
+    let (mut overlay, mut go) = (Overlay::new(), Go::begin());
     let undone = undone.iter().rev().map(|transaction| (transaction, true));
     for (transaction, undo) in undone.chain(done.iter().map(|transaction| (transaction, false))) {
         let ours = |table: u32| relation.members.binary_search(&table).is_ok();
@@ -193,6 +199,7 @@ fn overlay<'a>(
                 mapping.read(&there, &mut row);
                 overlay.insert(relation.key_of(&row), Some(row));
             }
+            go.pause().await;
         }
     }
     Ok(overlay)

@@ -1,22 +1,16 @@
-//! Which rows of a table: those for which a filter holds, whatever its subqueries have at the time. From transaction to
-//! transaction it tells which rows are in or out, for their own change or for a change of a subquery's values.
+//! Which rows of a table: those for which a filter holds, whatever its subqueries have at the time.
 
 use super::Inner;
+use super::moving::{Changed, Keep, Moving};
 use super::rows_at::{Relation, Sink, rows_at};
-use super::values::{Value, Values};
-use crate::log::{RowKind, Transaction};
+use super::values::Values;
 use crate::shape::error::ShapeError;
 use crate::shape::filter::{Filter, Members, Subquery};
 use crate::shape::message::Row;
 use crate::shape::source::Source;
-use crate::shape::table::{TenantRows, quote};
+use crate::shape::table::TenantRows;
 use headwater_model::cursor::{Epoch, Lsn};
-use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
-
-/// Rows that may come or go with values of subqueries are held in memory for as long as a batch of transactions is told;
-/// with more than this, clients are better off to start anew.
-const MOVING_BYTES: usize = 64 << 20;
 
 /// A table, and which of its rows.
 #[derive(Debug)]
@@ -25,7 +19,7 @@ pub(in crate::shape) struct Selection {
     pub(in crate::shape) filter: Option<Filter>,
     pub(in crate::shape) tenant: Option<TenantRows>,
     /// What its subqueries have, in the filter's order.
-    inners: Vec<Arc<Inner>>,
+    pub(super) inners: Vec<Arc<Inner>>,
     /// The OIDs of all tables that it depends on, ascending.
     pub(in crate::shape) watched: Vec<u32>,
     /// The columns of rows that are passed on.
@@ -87,105 +81,6 @@ impl Sets<'_> {
     }
 }
 
-/// For which values a subquery may answer otherwise.
-#[derive(Debug, Default)]
-pub(in crate::shape) struct Changed {
-    pub(in crate::shape) values: HashSet<Value>,
-    /// For all: NOT IN beside a null is never true.
-    everything: bool,
-    /// For all values with a null, which may be equal to what came or went.
-    with_null: bool,
-}
-
-impl Changed {
-    fn add(&mut self, filter: &Filter, subquery: usize, values: Option<&Values>, from: Lsn, to: Lsn) {
-        let negated = filter.dnf().is_some_and(|dnf| dnf.positions_of(subquery).any(|(_, negated)| negated));
-        for change in values.into_iter().flat_map(|values| values.changes(from, to)) {
-            let width = change.values.first().map_or(0, |(value, _)| value.len());
-            self.everything |= negated && change.has_null();
-            self.values.extend(change.values.iter().map(|(value, _)| value.clone()));
-            // NULL NOT IN () is true; beside a value it is not, nor is (1, NULL) beside (1, 2).
-            self.with_null |= negated && (change.emptiness || width > 1);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.values.is_empty() && !self.everything && !self.with_null
-    }
-
-    fn concerns(&self, subquery: &Subquery, row: &[Option<&str>]) -> bool {
-        let value = || -> Value { subquery.columns.iter().map(|at| row[*at].map(str::to_owned)).collect() };
-        self.everything
-            || (self.with_null && subquery.columns.iter().any(|at| row[*at].is_none()))
-            || (!self.values.is_empty() && self.values.contains(&value()))
-    }
-
-    /// Rows that it may concern.
-    fn to_sql(&self, subquery: &Subquery, relation: &Relation) -> Option<String> {
-        if self.everything {
-            return Some("true".to_owned());
-        }
-        let mut parts = Vec::new();
-        let mut whole = self.values.iter().filter(|value| !value.contains(&None)).map(Vec::as_slice).peekable();
-        if whole.peek().is_some() {
-            parts.push(subquery.among(&relation.table, whole));
-        }
-        if self.with_null {
-            let columns = subquery.columns.iter().map(|at| &relation.table.columns[*at].name);
-            parts.extend(columns.map(|name| format!("{} is null", quote(name))));
-        }
-        (!parts.is_empty()).then(|| parts.join(" or "))
-    }
-}
-
-/// Rows that may come or go in a batch of transactions, as they are at the place that was told last.
-#[derive(Debug, Default)]
-pub(in crate::shape) struct Moving {
-    changed: Vec<Changed>,
-    rows: BTreeMap<Value, Value>,
-    bytes: usize,
-}
-
-impl Moving {
-    fn is_idle(&self) -> bool {
-        self.changed.iter().all(Changed::is_empty)
-    }
-
-    fn keep(&mut self, key: Value, row: Value) -> Result<(), ShapeError> {
-        self.bytes += row.iter().flatten().map(String::len).sum::<usize>() + size_of::<Option<String>>() * row.len();
-        if self.bytes > MOVING_BYTES {
-            tracing::warn!("more rows than fit into memory come or go with a subquery's values; clients start anew");
-            return Err(ShapeError::Refetch(None));
-        }
-        self.rows.insert(key, row);
-        Ok(())
-    }
-}
-
-/// Keeps rows.
-struct Keep<'a> {
-    relation: &'a Relation,
-    moving: &'a mut Moving,
-}
-
-impl Sink for Keep<'_> {
-    fn row(&mut self, row: &Row<'_>) -> Result<(), ShapeError> {
-        self.moving.keep(owned(&self.relation.key_of(row)), owned(row))
-    }
-
-    async fn settle(&mut self) -> Result<(), ShapeError> {
-        Ok(())
-    }
-}
-
-pub(in crate::shape) fn owned(row: &[Option<&str>]) -> Value {
-    row.iter().map(|cell| cell.map(str::to_owned)).collect()
-}
-
-fn borrowed(row: &[Option<String>]) -> Vec<Option<&str>> {
-    row.iter().map(Option::as_deref).collect()
-}
-
 impl Selection {
     /// `read`: the columns that whoever asks wants besides those that are needed anyway.
     pub(in crate::shape) fn new(
@@ -243,7 +138,7 @@ impl Selection {
         }
     }
 
-    fn side<'a>(&self, row: &'a Row<'a>, sets: &Sets<'_>, place: Lsn) -> Side<'a> {
+    pub(super) fn side<'a>(&self, row: &'a Row<'a>, sets: &Sets<'_>, place: Lsn) -> Side<'a> {
         let Some(filter) = &self.filter else {
             return Side { row, atoms: Vec::new(), is_in: self.is_own(row) };
         };
@@ -323,71 +218,8 @@ impl Selection {
         Ok(moving)
     }
 
-    fn concerns(&self, changed: &[Changed], row: &Row<'_>) -> bool {
+    pub(super) fn concerns(&self, changed: &[Changed], row: &Row<'_>) -> bool {
         self.subqueries().zip(changed).any(|(subquery, changed)| changed.concerns(subquery, row))
-    }
-
-    /// Tells a transaction step by step. `moving` is of a batch that it is part of, and of the place before it.
-    pub(in crate::shape) fn tell(
-        &self,
-        transaction: &Transaction,
-        moving: &mut Moving,
-        mut take: impl FnMut(Step<'_>),
-    ) -> Result<(), ShapeError> {
-        let (before, after) = (transaction.commit, Lsn(transaction.commit.0 + 1));
-        let sets = self.sets(before, after)?;
-        let changed: Vec<Changed> = match &self.filter {
-            Some(filter) => (0..self.inners.len()).map(|at| sets.changed(filter, at, before)).collect(),
-            None => Vec::new(),
-        };
-        let still = changed.iter().all(Changed::is_empty);
-        // Rows that the transaction has changed already: they are judged by what subqueries have behind it.
-        let mut touched: HashSet<Value> = HashSet::new();
-        let (mut old_row, mut new_row) = (Vec::new(), Vec::new());
-        for change in transaction.rows.after(None) {
-            if self.relation.members.binary_search(&change.table.oid).is_err() {
-                continue;
-            }
-            let mapping = self.relation.mappings.of(change.table, &self.relation.table);
-            let (Some(mapping), false) = (mapping, matches!(change.kind, RowKind::Truncate | RowKind::Untold)) else {
-                return Err(ShapeError::Refetch(None));
-            };
-            let (mut old, mut new) = (None, None);
-            if let Some(tuple) = change.old {
-                mapping.read(&tuple, &mut old_row);
-                let key = owned(&self.relation.key_of(&old_row));
-                let place = if still || touched.contains(&key) { after } else { before };
-                old = Some(self.side(&old_row, &sets, place));
-                moving.rows.remove(&key);
-                if !still {
-                    touched.insert(key);
-                }
-            }
-            if let Some(tuple) = change.new {
-                mapping.read(&tuple, &mut new_row);
-                new = Some(self.side(&new_row, &sets, after));
-                if !moving.is_idle() {
-                    let key = owned(&self.relation.key_of(&new_row));
-                    if self.concerns(&moving.changed, &new_row) {
-                        moving.keep(key.clone(), owned(&new_row))?;
-                    }
-                    touched.insert(key);
-                }
-            }
-            take(Step::Changed { op: change.op, before: old, after: new });
-        }
-        if still {
-            return Ok(());
-        }
-        for (key, row) in &moving.rows {
-            let row = borrowed(row);
-            if touched.contains(key) || !self.concerns(&changed, &row) {
-                continue;
-            }
-            let step = Step::Moved { before: self.side(&row, &sets, before), after: self.side(&row, &sets, after) };
-            take(step);
-        }
-        Ok(())
     }
 }
 
@@ -414,18 +246,5 @@ impl<T: Told> Sink for Judge<'_, T> {
 
     fn settle(&mut self) -> impl Future<Output = Result<(), ShapeError>> + Send {
         self.sink.settle()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_that_move_are_bounded() {
-        let mut moving = Moving::default();
-        let mut keep = |n: usize| moving.keep(vec![Some(n.to_string())], vec![Some("x".repeat(1 << 20))]);
-        let kept = (0..100).take_while(|n| keep(*n).is_ok()).count();
-        assert_eq!(kept, 63, "64 MiB with what holds them");
     }
 }

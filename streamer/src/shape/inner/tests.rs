@@ -14,15 +14,17 @@ use crate::shape::table::{Collation, Column, Letters, Member, TableSchema, TypeR
 use crate::shape::tables::Tables;
 use crate::shape::tale::Tale;
 use futures_util::poll;
+use rows_at::overlay;
 use std::pin::pin;
 
 const INT4: u32 = 23;
 const CHILDREN: u32 = 1;
 const PARENTS: u32 = 2;
 
-/// Rows of one transaction, and transactions: to follow them takes several times as long as one may go on without a pause.
-const ROWS: u64 = 50;
-const TRANSACTIONS: u64 = 4_000;
+/// To follow so many changes takes several times as long as one may go on without a pause …
+const ROWS: u64 = 200_000;
+/// … whether they are in one transaction or in many.
+const TRANSACTIONS: [u64; 2] = [1, 4_000];
 
 #[test]
 fn values_beyond_their_memory_are_not_loaded() {
@@ -76,8 +78,8 @@ struct Followed {
 }
 
 impl Followed {
-    /// The log has [`TRANSACTIONS`] that each inserted [`ROWS`] rows into the table with this OID.
-    fn new(oid: u32) -> Self {
+    /// The log has [`ROWS`] inserts into the table with this OID, in so many transactions.
+    fn new(oid: u32, transactions: u64) -> Self {
         let log = Arc::new(Log::new(Limits { bytes: 1 << 30, wal_bytes: 1 << 40 }));
         log.open(epoch(), Lsn(1));
         let mut assembler = Assembler::new(epoch(), 1 << 30);
@@ -86,11 +88,11 @@ impl Followed {
             written.into_iter().for_each(|transaction| log.append(vec![transaction], Lsn(0)));
         };
         write(&relation_of("public", oid, "any", &[("id", INT4), ("parent_id", INT4)]));
-        for transaction in 0..TRANSACTIONS {
-            let place = 10 * (transaction + 1);
+        for transaction in 0..transactions {
+            let (place, rows) = (10 * (transaction + 1), ROWS / transactions);
             write(&begin(place));
-            for row in 0..ROWS {
-                write(&insert(oid, &[&(transaction * ROWS + row).to_string(), "1"]));
+            for row in 0..rows {
+                write(&insert(oid, &[&(transaction * rows + row).to_string(), "1"]));
             }
             write(&commit(place, place + 10));
         }
@@ -121,31 +123,47 @@ impl Followed {
 
 #[tokio::test]
 async fn others_have_their_turn_while_values_are_followed() {
-    let followed = Followed::new(PARENTS);
-    let (source, inner, head) = (&followed.source, &followed.inner, followed.head());
-    let mut following = inner.reach(source, epoch(), Lsn(1), head);
-    assert!(poll!(&mut following).is_pending(), "all of it in one go");
-    following.await.expect("it is followed");
-    let all = read(&inner.values, |values| values.at(head).count());
-    assert_eq!(all, usize::try_from(ROWS * TRANSACTIONS).ok());
+    for transactions in TRANSACTIONS {
+        let followed = Followed::new(PARENTS, transactions);
+        let (source, inner, head) = (&followed.source, &followed.inner, followed.head());
+        let mut following = inner.reach(source, epoch(), Lsn(1), head);
+        assert!(poll!(&mut following).is_pending(), "{transactions} transactions in one go");
+        following.await.expect("it is followed");
+        let all = read(&inner.values, |values| values.at(head).count());
+        assert_eq!(all, usize::try_from(ROWS).ok());
+    }
 }
 
 #[tokio::test]
 async fn others_have_their_turn_while_a_shape_with_subqueries_is_told() {
-    let followed = Followed::new(CHILDREN);
-    let Followed { source, renderer, inner } = &followed;
-    // What the subquery gives has been followed before: only the shape's own log is left.
-    write(&inner.values, |values| {
-        values.begin_with(&vec![Some("1".to_owned())]);
-        values.advance(followed.head());
-    });
-    let tale = Tale::of(&renderer.definition, source, epoch()).expect("it has a subquery");
-    let after = Offset::just_before(Lsn(1));
-    let mut telling = pin!(tale.read(source, renderer, epoch(), after, usize::MAX, Framing::Array));
-    assert!(poll!(&mut telling).is_pending(), "all of it in one go");
-    let messages = telling.await.expect("it is told");
-    assert!(messages.complete);
-    let inserts =
-        serde_json::from_str::<Vec<serde_json::Value>>(&format!("[{}]", String::from_utf8_lossy(&messages.body)));
-    assert_eq!(inserts.expect("JSON").len() as u64, ROWS * TRANSACTIONS);
+    for transactions in TRANSACTIONS {
+        let followed = Followed::new(CHILDREN, transactions);
+        let Followed { source, renderer, inner } = &followed;
+        // What the subquery gives has been followed before: only the shape's own log is left.
+        write(&inner.values, |values| {
+            values.begin_with(&vec![Some("1".to_owned())]);
+            values.advance(followed.head());
+        });
+        let tale = Tale::of(&renderer.definition, source, epoch()).expect("it has a subquery");
+        let after = Offset::just_before(Lsn(1));
+        let mut telling = pin!(tale.read(source, renderer, epoch(), after, usize::MAX, Framing::Array));
+        assert!(poll!(&mut telling).is_pending(), "{transactions} transactions in one go");
+        let messages = telling.await.expect("it is told");
+        let inserts = messages.body.windows(8).filter(|window| *window == b"\"insert\"").count();
+        assert!(messages.complete && inserts as u64 == ROWS, "{inserts} rows");
+    }
+}
+
+#[tokio::test]
+async fn others_have_their_turn_while_changes_are_taken_back() {
+    for transactions in TRANSACTIONS {
+        let followed = Followed::new(CHILDREN, transactions);
+        let (log, head) = (&followed.source.log, followed.head());
+        let relation = Relation::new(Arc::clone(&followed.renderer.definition.layout.table));
+        let (undone, _) = part_since(log, epoch(), &relation.members, Lsn(1), head).expect("the ring has it");
+        let mut taking_back = pin!(overlay(&relation, &undone, &[]));
+        assert!(poll!(&mut taking_back).is_pending(), "{transactions} transactions in one go");
+        let overlay = taking_back.await.expect("they are told whole");
+        assert!(overlay.len() as u64 > ROWS / 100 && overlay.values().all(Option::is_none));
+    }
 }
