@@ -57,7 +57,12 @@ impl ShapeError {
         Self::Unavailable { body, retry_after: Duration::from_secs(seconds) }
     }
 
-    /// Come back in a moment.
+    /// The shape's rows, or its place in the log, could not be had this time.
+    pub(super) fn not_begun(retry_after: u64) -> Self {
+        Self::busy("Failed to create shape, please retry", retry_after)
+    }
+
+    /// Come back in so many seconds.
     pub fn busy(message: &str, retry_after: u64) -> Self {
         Self::Unavailable { body: json!({ "message": message }), retry_after: Duration::from_secs(retry_after) }
     }

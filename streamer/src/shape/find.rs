@@ -115,16 +115,16 @@ impl Shapes {
         // It was deleted just now, and nothing was written since: a new handle needs a place of its own.
         let marker = seam::mark(&self.source.database).await?;
         self.await_head(Offset::just_before(marker)).await?;
-        shape.mint(&self.log).ok_or_else(|| ShapeError::busy("Failed to create shape, please retry", 1))
+        shape.mint(&self.log).ok_or_else(|| ShapeError::not_begun(1))
     }
 }
 
 /// What is wrong with a table that a subquery names is wrong with the condition.
 fn of_subquery(error: ShapeError) -> ShapeError {
     match error {
-        ShapeError::Invalid(mut errors) => {
-            let message = errors["table"][0].take();
-            ShapeError::invalid("where", message.as_str().unwrap_or("a subquery's table cannot be read"))
+        ShapeError::Invalid(errors) => {
+            let message = errors.pointer("/table/0").and_then(|message| message.as_str());
+            ShapeError::invalid("where", message.unwrap_or("a subquery's table cannot be read"))
         }
         other => other,
     }

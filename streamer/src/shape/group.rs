@@ -119,7 +119,7 @@ impl Source {
             match self.unless(everybody, seam, &cancel).await? {
                 Some(seam) => break seam,
                 None if attempts < ATTEMPTS => attempts += 1,
-                None => return Err(ShapeError::busy("Failed to create shape, please retry", 1)),
+                None => return Err(ShapeError::not_begun(1)),
             }
             sleep(UNSEEN_PAUSE).await;
         };

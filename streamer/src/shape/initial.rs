@@ -130,7 +130,7 @@ impl Initial {
     pub(super) fn ends_if_forsaken(&self) -> bool {
         let forsaken = self.wanted_for().is_zero();
         if forsaken {
-            self.ends(Err(ShapeError::busy("Failed to create shape, please retry", 1)));
+            self.ends(Err(ShapeError::not_begun(1)));
         }
         forsaken
     }
@@ -195,7 +195,7 @@ impl Initial {
         let _waiting = self.waiting();
         match self.until(|progress| !matches!(progress, Progress::Starting)).await {
             Progress::Failed(error) if self.joint.get().is_none() => Err(again(&error)),
-            _ => self.joint.get().ok_or_else(|| ShapeError::busy("Failed to create shape, please retry", 1)),
+            _ => self.joint.get().ok_or_else(|| ShapeError::not_begun(1)),
         }
     }
 
@@ -243,7 +243,7 @@ impl Initial {
                     self.is_kept_for(BETWEEN_CHUNKS);
                     Ok(Chunk::Rows(rows))
                 }
-                None => Err(ShapeError::busy("Failed to create shape, please retry", 1)),
+                None => Err(ShapeError::not_begun(1)),
             },
         }
     }
@@ -260,7 +260,7 @@ fn again(error: &ShapeError) -> ShapeError {
         }
         other => {
             tracing::error!(error = %other, "a shape's rows could not be read");
-            ShapeError::busy("Failed to create shape, please retry", 10)
+            ShapeError::not_begun(10)
         }
     }
 }

@@ -309,7 +309,7 @@ impl Shapes {
         let initial = shape.initial(&self.source, reach);
         let joint = initial.joint().await?;
         let Chunk::Rows(rows) = initial.chunk(0).await? else {
-            return Err(ShapeError::busy("Failed to create shape, please retry", 1));
+            return Err(ShapeError::not_begun(1));
         };
         let handle = shape.definition().handle(joint.lsn);
         Ok(Asking { handle, schema, live: false }.chunk(rows, 0))

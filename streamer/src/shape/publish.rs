@@ -19,7 +19,7 @@ pub(super) async fn publish(client: &mut Object, table: &TableSchema, publicatio
         match attempt_once(client, table, publication).await {
             Err(error) if error.state() == Some("55P03") && attempt < ATTEMPTS => {}
             Err(error) if error.state() == Some("55P03") => {
-                return Err(ShapeError::busy("Failed to create shape, please retry", 1));
+                return Err(ShapeError::not_begun(1));
             }
             Err(error) if error.state() == Some("42501") => return Err(not_ours(table, &error)),
             other => return Ok(other?),

@@ -109,7 +109,7 @@ impl Source {
             self.database.cancel(cancel).await;
             let _ = timeout(FIRST_ROW_PATIENCE, reading).await;
         }
-        Err(ShapeError::busy("Failed to create shape, please retry", 1))
+        Err(ShapeError::not_begun(1))
     }
 
     /// A marker for a snapshot that was taken before.
@@ -126,10 +126,6 @@ impl Source {
         // Nothing was written since. It may have been deleted just now.
         let marker = seam::mark(&self.database).await?;
         let place = seam::arrived(&self.log, marker).await?;
-        if renderer.is_new(place) {
-            Ok(place)
-        } else {
-            Err(ShapeError::busy("Failed to create shape, please retry", 1))
-        }
+        if renderer.is_new(place) { Ok(place) } else { Err(ShapeError::not_begun(1)) }
     }
 }

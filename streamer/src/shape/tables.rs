@@ -116,7 +116,7 @@ impl Tables {
         publish::publish(&mut client, &found.table, PUBLICATION).await?;
         match self.load(&client, &[(schema, name)]).await?.pop().flatten() {
             Some(found) if is_ready(&found) => Ok(found.table),
-            Some(_) => Err(ShapeError::busy("Failed to create shape, please retry", 1)),
+            Some(_) => Err(ShapeError::not_begun(1)),
             None => Err(missing(schema, name)),
         }
     }

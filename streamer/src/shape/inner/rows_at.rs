@@ -133,7 +133,7 @@ pub(in crate::shape) async fn rows_at(
         session.commit().await?;
         return Ok(seen(&snapshot, &undone, &done));
     }
-    Err(ShapeError::busy("Failed to create shape, please retry", 1))
+    Err(ShapeError::not_begun(1))
 }
 
 /// The transactions between two places that changed one of the tables.

@@ -134,7 +134,7 @@ impl Selection {
             Ok(Sets { locked, places })
         } else {
             // Somebody else needed an earlier place meanwhile, or memory ran out.
-            Err(ShapeError::busy("Failed to create shape, please retry", 1))
+            Err(ShapeError::not_begun(1))
         }
     }
 
