@@ -28,6 +28,7 @@ mod offset;
 mod pieces;
 mod publish;
 mod reader;
+mod reasons;
 mod request;
 mod router;
 mod routes;

@@ -8,8 +8,9 @@ use crate::shape::error::ShapeError;
 use crate::shape::initial::{Initial, Joint};
 use crate::shape::message::{FIRST_XID, Framing, Writer, snapshot_end};
 use crate::shape::reader::Renderer;
+use crate::shape::reasons::Reasons;
 use crate::shape::source::Source;
-use crate::shape::tale::{Reasons, Tale};
+use crate::shape::tale::Tale;
 use headwater_model::cursor::Epoch;
 
 /// Reads them.

@@ -52,6 +52,7 @@ fn table(oid: u32, name: &str, columns: [&str; 2]) -> Arc<TableSchema> {
         collation: Collation::None,
         letters: Letters::Unknown,
         generated: false,
+        composite: false,
         enum_labels: Vec::new(),
         base: TypeRef { oid: INT4, name: "int4".to_owned() },
         element: None,
