@@ -270,7 +270,9 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    const MOMENT: Duration = Duration::from_secs(1);
+    fn shortly_before(time: Duration) -> Duration {
+        time.saturating_sub(Duration::from_secs(1))
+    }
 
     fn initial() -> Initial {
         Initial::new(Arc::new(Room::new(1000, 0)))
@@ -292,7 +294,7 @@ mod tests {
 
     /// It is kept until then, and no longer.
     fn check(initial: &Initial, kept: Duration) {
-        assert!(!is_forsaken_after(initial, kept - MOMENT), "let go too early");
+        assert!(!is_forsaken_after(initial, shortly_before(kept)), "let go too early");
         assert!(is_forsaken_after(initial, kept), "still kept after {kept:?}");
     }
 
@@ -303,7 +305,7 @@ mod tests {
         promised.joins(joint());
         promised.promise().await.expect("the joint is known");
         check(&promised, BEHIND_PROMISE);
-        since_asked(&promised, BEHIND_PROMISE - MOMENT);
+        since_asked(&promised, shortly_before(BEHIND_PROMISE));
         assert!(!promised.ends_if_forsaken() && !promised.has_failed());
         since_asked(&promised, BEHIND_PROMISE);
         assert!(promised.ends_if_forsaken() && promised.has_failed(), "nobody reads on");

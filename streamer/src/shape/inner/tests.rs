@@ -86,7 +86,7 @@ impl Followed {
         let mut assembler = Assembler::new(epoch(), 1 << 30);
         let mut write = |message: &[u8]| {
             let written = assembler.push(&decode(message).expect("a message"), |_| None).expect("it is well formed");
-            written.into_iter().for_each(|transaction| log.append(vec![transaction], Lsn(0)));
+            log.append(written.into_iter().collect(), Lsn(0));
         };
         write(&relation_of("public", oid, "any", &[("id", INT4), ("parent_id", INT4)]));
         for transaction in 0..transactions {
