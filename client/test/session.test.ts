@@ -47,6 +47,19 @@ it('shows nothing any more of a session that has ended', async () => {
   await expect(client.sync()).rejects.toThrow('call configure');
 });
 
+it('is ready when it leads after another tab that was', async () => {
+  const server = new ModelServer(order);
+  const url = newDevice();
+  const [leading, waiting] = [device(server, url), device(server, url)];
+  await eventually('one leads, and both are ready', () => leading.syncStatus().isLeader && leading.syncStatus().ready && waiting.syncStatus().ready);
+  const seen: boolean[] = [];
+  waiting.subscribeStatus(() => seen.push(waiting.syncStatus().ready));
+  server.fault = () => 'lost';
+  await leading.close();
+  await eventually('the other one leads, and has noticed', () => waiting.syncStatus().isLeader && waiting.syncStatus().connection === 'offline');
+  expect(seen).not.toContain(false);
+});
+
 it('tells who waits for sending that it was closed', async () => {
   const server = new ModelServer(order);
   server.fault = () => 'slow';

@@ -85,9 +85,11 @@ export class SyncEngine {
   /** Sends and receives until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     this.parts.log.add('leading');
-    // What the last leader said counts no more.
-    this.parts.onStatus(this.status);
     this.due = true;
+    // What the last leader said counts no more; but a download that was complete is.
+    const cursor = await this.parts.store.inbox.cursor().catch(() => undefined);
+    this.status = { ...this.status, ready: cursor !== undefined };
+    this.parts.onStatus(this.status);
     await Promise.all([this.sendLoop(signal), this.receiveLoop(signal)]);
     this.parts.log.add('no longer leading');
   }
