@@ -105,6 +105,28 @@ it('says of the past offline what it knows, and on a telephone shows what was ch
   expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
 });
 
+it('can be used with the keyboard alone', { timeout: 60_000 }, async () => {
+  const page = await visit();
+  await page.getByText('Live', { exact: true }).waitFor();
+  const press = async (button: ReturnType<Page['getByRole']>): Promise<void> => {
+    await button.focus();
+    await page.keyboard.press('Enter');
+  };
+  await press(table(page, 3));
+  await press(page.getByRole('button', { name: 'Open an order' }));
+  for (const dish of ['Trout', 'Cider']) await press(page.getByRole('group', { name: 'Menu' }).getByRole('button', { name: dish }));
+  const focused = (): Promise<string> => page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? document.activeElement?.className ?? '');
+  await press(page.getByRole('button', { name: 'Take Trout off' }));
+  await until('one is left', async () => (await items(page)).join() === 'Cider');
+  expect(await focused()).toBe('Take Cider off');
+  await press(page.getByRole('button', { name: 'Cancel the order' }));
+  await page.getByText('Nobody sits at table 3').waitFor();
+  expect(await focused()).toBe('chosen');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Table 3' }).waitFor();
+});
+
 it('keeps what the table refuses until somebody decides', { timeout: 60_000 }, async () => {
   const page = await visit();
   await page.getByText('Live', { exact: true }).waitFor();

@@ -38,9 +38,9 @@ export function App({ waiter }: { readonly waiter: string }) {
         <Rejected />
         <div className="columns">
           <Floor orders={orders.filter(isRunning)} isLoading={isLoading} chosen={table} onChoose={choose} />
-          <div className="chosen" ref={atTable}>
+          <div className="chosen" ref={atTable} tabIndex={-1}>
             {current !== undefined ? (
-              <Ticket key={`ticket ${current.id}`} id={current.id} onPaid={() => setFinished(current.id)} />
+              <Ticket key={`ticket ${current.id}`} id={current.id} onPaid={() => setFinished(current.id)} onCancelled={() => atTable.current?.focus()} />
             ) : (
               <section className="card empty" aria-label="Order">
                 {table === undefined ? <p>Choose a table.</p> : <p>Nobody sits at table {table}.</p>}

@@ -5,10 +5,12 @@ interface Properties {
   readonly id: string;
   /** Called before the order is paid, and so leaves the room. */
   readonly onPaid: () => void;
+  /** Called when the order was cancelled. */
+  readonly onCancelled: () => void;
 }
 
 /** One order: what is on it, what can be added, and how it goes on. */
-export function Ticket({ id, onPaid }: Properties) {
+export function Ticket({ id, onPaid, onCancelled }: Properties) {
   const { data: order } = useOrder(id);
   const { itemAdded, itemRemoved, stateChanged, deleted } = useOrderMutations(id);
   if (order === null) return null;
@@ -18,6 +20,16 @@ export function Ticket({ id, onPaid }: Properties) {
     if (next === undefined) return;
     if (next === 'paid') onPaid();
     stateChanged({ status: next });
+  };
+  const takeOff = (item: string, button: HTMLButtonElement): void => {
+    // The button goes with its line; who works with the keyboard stays in the list.
+    const line = button.closest('li');
+    (line?.nextElementSibling ?? line?.previousElementSibling)?.querySelector('button')?.focus();
+    itemRemoved({ item_id: item });
+  };
+  const cancel = (): void => {
+    deleted({});
+    onCancelled();
   };
   return (
     <section className="card" aria-labelledby="ticket-title">
@@ -29,7 +41,7 @@ export function Ticket({ id, onPaid }: Properties) {
           <li key={item.id}>
             <span>{item.name}</span>
             <span>{price(item.cents)}</span>
-            <button type="button" aria-label={`Take ${item.name} off`} onClick={() => itemRemoved({ item_id: item.id })}>
+            <button type="button" aria-label={`Take ${item.name} off`} onClick={(click) => takeOff(item.id, click.currentTarget)}>
               ×
             </button>
           </li>
@@ -52,7 +64,7 @@ export function Ticket({ id, onPaid }: Properties) {
             Mark as {next}
           </button>
         )}
-        <button type="button" className="quiet" onClick={() => deleted({})}>
+        <button type="button" className="quiet" onClick={cancel}>
           Cancel the order
         </button>
       </div>
