@@ -8,23 +8,21 @@
 mod condition;
 mod schema;
 
-use headwater_tests::deadline::eventually;
-use headwater_tests::postgres::Postgres;
 use headwater_tests::random::{Random, seed};
-use headwater_tests::shape::{ShapeClient, active, mark, select};
-use headwater_tests::streamer::Streamer;
+use headwater_tests::shape::ShapeClient;
 use tokio_postgres::error::SqlState;
 
-use crate::shape::{start, start_on};
+use crate::shape_world::{Replicas, Shape, World, count, write_unless};
 use condition::condition;
 use schema::{TYPES, Table, literal, quoted, value};
 
 /// In `make test`.
-const SCHEMAS: u64 = 3;
+const SCHEMAS: usize = 3;
+const SHAPES: usize = 20;
 const BATCHES: usize = 6;
 const TRANSACTIONS_PER_BATCH: usize = 8;
 
-struct World {
+struct Schema {
     random: Random,
     tables: Vec<Table>,
     /// Of a table, columns that came later and that no shape names.
@@ -35,13 +33,7 @@ struct World {
     attach: Option<String>,
 }
 
-/// A shape, and the query that it stands for.
-struct Shape {
-    parameters: Vec<(&'static str, String)>,
-    query: String,
-}
-
-impl World {
+impl Schema {
     fn made_up(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let tables: Vec<Table> = (0..3 + random.index(3)).map(|n| Table::made_up(&mut random, n)).collect();
@@ -54,46 +46,40 @@ impl World {
         for n in 0..count.max(self.tables.len()) {
             let at = if n < self.tables.len() { n } else { self.random.index(self.tables.len()) };
             let (random, table) = (&mut self.random, &self.tables[at]);
-            let mut parameters = vec![("table", table.name.clone())];
+            let mut shape = Vec::new();
             let mut columns = "*".to_owned();
             if table.has_generated() || (n >= self.tables.len() && random.below(3) == 0) {
                 let all = table.has_generated() && random.below(2) == 0;
                 let chosen =
                     table.stored().filter(|at| table.key.contains(at) || *at == 0 || all || random.below(2) == 0);
                 columns = table.names(chosen.collect::<Vec<_>>().into_iter());
-                parameters.push(("columns", columns.replace(", ", ",")));
+                shape.push(("columns", columns.replace(", ", ",")));
             }
             let mut query = format!("select {columns} from {}", table.name);
             if n >= self.tables.len() && random.below(4) > 0 {
                 let filter = condition(random, table, 3);
                 query = format!("{query} where {filter}");
-                parameters.push(("where", filter));
+                shape.push(("where", filter));
             }
-            if random.below(3) == 0 {
-                parameters.push(("replica", "full".to_owned()));
-            }
-            shapes.push(Shape { parameters, query });
+            let shape = shape
+                .iter()
+                .fold(Shape::new(&[("table", &table.name)], query), |all, (name, value)| all.with(name, value));
+            shapes.push(if random.below(3) == 0 { shape.with("replica", "full") } else { shape });
         }
         shapes
     }
+}
 
-    fn transaction(&mut self) -> String {
-        let mut script = String::from("begin;");
-        for _ in 0..=self.random.below(6) {
-            let table = self.random.one_of(&self.tables).clone();
-            let statement = table.statement(&mut self.random, &mut self.unique);
-            let (before, after) = match self.random.below(8) {
-                0 => ("savepoint s;", "rollback to s;"),
-                1 => ("savepoint s;", "release s;"),
-                _ => ("", ""),
-            };
-            script += &[before, &statement, after].join(" ");
-        }
-        script += if self.random.below(10) == 0 { "rollback" } else { "commit" };
-        script
+impl World for Schema {
+    fn random(&mut self) -> &mut Random {
+        &mut self.random
     }
 
-    /// DDL: what clients have to start anew for, or must not notice.
+    fn statement(&mut self) -> String {
+        let table = self.random.one_of(&self.tables).clone();
+        table.statement(&mut self.random, &mut self.unique)
+    }
+
     fn upheaval(&mut self) -> String {
         if let Some(attach) = self.attach.take() {
             return attach;
@@ -156,91 +142,40 @@ impl World {
     }
 }
 
-async fn check(postgres: &Postgres, shapes: &[Shape], clients: &mut [ShapeClient]) {
-    let observer = postgres.connect().await;
-    let end = mark(&observer).await;
-    for (client, shape) in clients.iter_mut().zip(shapes.iter().cycle()) {
-        let Shape { parameters, query } = shape;
-        // DDL that leaves no trace in the WAL is noticed a moment later.
-        let what = format!("{parameters:?} to be as Postgres has it");
-        eventually(&what, || {
-            let mut own = client.clone();
-            let observer = &observer;
-            async move {
-                own.catch_up(end).await;
-                let expected = select(observer, query).await;
-                if own.table() != expected {
-                    println!("{parameters:?}: not yet:\n{:?}\n{expected:?}", own.table());
-                    return None;
-                }
-                Some(own)
-            }
-        })
-        .await
-        .clone_into(client);
-    }
-}
-
 /// Replicas of one database, and clients that go from one to another.
-async fn run(seed: u64, batches: usize, count: usize) {
+async fn follow(seed: u64, batches: usize, shapes: usize) {
     println!("schema of seed {seed}");
-    let mut world = World::made_up(seed);
-    let (postgres, first) = start(&[]).await;
-    postgres.sql(TYPES).await;
-    let writer = postgres.connect().await;
+    let mut world = Schema::made_up(seed);
+    let definitions: Vec<String> = world.tables.iter().map(Table::definition).collect();
+    println!("{}", definitions.join("\n"));
+    let mut script = TYPES.to_owned() + &definitions.concat();
     for table in world.tables.clone() {
-        let definition = table.definition();
-        println!("{definition}");
-        writer.batch_execute(&definition).await.unwrap_or_else(|error| panic!("{definition}: {error:?}"));
         for _ in 0..6 {
-            let insert = table.insert(&mut world.random, &mut world.unique);
-            writer.batch_execute(&insert).await.unwrap_or_else(|error| panic!("{insert}: {error:?}"));
+            script += &table.insert(&mut world.random, &mut world.unique);
         }
     }
-    let second = start_on(&postgres, &["--replica", "second"]).await;
-    let mut replicas: [Streamer; 2] = [first, second];
-    let shapes = world.shapes(count);
-    let mut clients: Vec<ShapeClient> = Vec::new();
-    for replica in &replicas {
-        for shape in &shapes {
-            let parameters: Vec<(&str, &str)> =
-                shape.parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            clients.push(ShapeClient::new(&replica.url(""), &parameters));
-        }
-    }
-    check(&postgres, &shapes, &mut clients).await;
+    let mut replicas = Replicas::start(&script).await;
+    let shapes = world.shapes(shapes);
+    let mut clients: Vec<ShapeClient> = (0..2)
+        .flat_map(|replica| shapes.iter().map(move |shape| (replica, shape)))
+        .map(|(replica, shape)| shape.client(&replicas.url(replica)))
+        .collect();
+    replicas.check(&shapes, &mut clients).await;
+    let writer = replicas.postgres.connect().await;
     for batch in 0..batches {
         for _ in 0..TRANSACTIONS_PER_BATCH {
-            let transaction = world.transaction();
-            match writer.batch_execute(&transaction).await {
-                Ok(()) => {}
-                // Two rows that were given one key, or one whose partition is away: a transaction that leaves nothing.
-                Err(error)
-                    if error.code() == Some(&SqlState::UNIQUE_VIOLATION)
-                        || (error.code() == Some(&SqlState::CHECK_VIOLATION) && world.attach.is_some()) =>
-                {
-                    writer.batch_execute("rollback").await.unwrap();
-                }
-                Err(error) => panic!("{transaction}: {error:?}"),
-            }
+            // Rows whose partition is away have no place.
+            let homeless = world.attach.as_ref().map(|_| SqlState::CHECK_VIOLATION);
+            write_unless(&writer, &world.transaction(), homeless.as_slice()).await;
         }
         if batch % 2 == 1 {
-            let upheaval = world.upheaval();
-            println!("batch {batch}: {upheaval}");
-            writer.batch_execute(&upheaval).await.unwrap_or_else(|error| panic!("{upheaval}: {error:?}"));
+            world.overturn(&writer).await;
         }
         if batch % 3 == 1 {
-            let replica = &mut replicas[world.random.index(2)];
-            replica.kill().await;
-            replica.resume().await;
-            active(&replica.url("")).await;
+            replicas.restart(world.random.index(2)).await;
         }
-        for client in &mut clients {
-            if world.random.below(3) == 0 {
-                client.move_to(&replicas[world.random.index(2)].url(""));
-            }
-        }
-        check(&postgres, &shapes, &mut clients).await;
+        replicas.shuffle(&mut clients, &mut world.random);
+        replicas.check(&shapes, &mut clients).await;
     }
     let changes: usize = clients.iter().map(|client| client.changes).sum();
     let refetches: usize = clients.iter().map(|client| client.refetches).sum();
@@ -250,12 +185,9 @@ async fn run(seed: u64, batches: usize, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shapes_of_any_table_are_what_select_gives() {
-    let number = |name: &str, usual: usize| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
-    let batches = number("HEADWATER_TEST_SHAPE_BATCHES", BATCHES);
-    let shapes = number("HEADWATER_TEST_SHAPES", 20);
-    let schemas = u64::try_from(number("HEADWATER_TEST_SCHEMAS", usize::try_from(SCHEMAS).unwrap())).unwrap();
+    let (batches, shapes) = (count("HEADWATER_TEST_SHAPE_BATCHES", BATCHES), count("HEADWATER_TEST_SHAPES", SHAPES));
     let first = seed();
-    for seed in first..first + schemas {
-        run(seed, batches, shapes).await;
+    for seed in (first..).take(count("HEADWATER_TEST_SCHEMAS", SCHEMAS)) {
+        follow(seed, batches, shapes).await;
     }
 }
