@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Long enough for a loaded machine with two cores; a test that meets it hangs for good.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+pub(crate) const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Looks again and again until `look` gives a value.
 pub async fn eventually<T, F, Fut>(what: &str, look: F) -> T

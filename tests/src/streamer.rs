@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::deadline::{PATIENCE, eventually};
+use crate::deadline::{BETWEEN_LOOKS, PATIENCE};
 use crate::http;
 use crate::place::{Scratch, end_of, free_port, signal, streamer_binary};
 use crate::postgres::Postgres;
@@ -95,17 +96,26 @@ impl Streamer {
         self.process = Some(process);
     }
 
-    /// Waits until `/health` says that the WAL streams.
+    /// Waits until `/health` says that the WAL streams: as long as the head moves, catching up may take any time.
     pub async fn healthy(&mut self) {
         let url = self.url("/health");
         let process = self.process.as_mut().unwrap();
         let client = http::client_that_trusts_anybody();
-        eventually("the streamer to be healthy", || {
+        let (mut head, mut moved) = (Value::Null, Instant::now());
+        loop {
             assert!(process.try_wait().unwrap().is_none(), "the streamer ended by itself");
-            let request = client.get(&url).send();
-            async move { request.await.ok().filter(|answer| answer.status() == 200) }
-        })
-        .await;
+            if let Ok(answer) = client.get(&url).send().await {
+                if answer.status() == 200 {
+                    return;
+                }
+                let health: Value = serde_json::from_str(&answer.text().await.unwrap_or_default()).unwrap_or_default();
+                if health["head"] != head {
+                    (head, moved) = (health["head"].clone(), Instant::now());
+                }
+            }
+            assert!(moved.elapsed() < PATIENCE, "nothing moved for {PATIENCE:?} while the streamer is to be healthy");
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     /// `kill -9`.
