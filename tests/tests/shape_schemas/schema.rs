@@ -12,8 +12,8 @@ pub(super) const TYPES: &str = "
     create type pair as (a int, \"b c\" text);
     create schema \"s 1\";";
 
-/// Kinds of columns that conditions compare.
-const COMPARED: &[&str] = &[
+/// Kinds of columns that conditions compare: all but jsonb by their order, too.
+pub(super) const COMPARED: &[&str] = &[
     "bool",
     "int2",
     "int4",
@@ -76,7 +76,7 @@ const KEYS: &[&str] =
     &["int4", "int4", "int8", "int2", "text", "varchar", "bpchar", "uuid", "date", "timestamptz", "mood", "numeric3"];
 
 /// A column with long values, which are stored out of line.
-const BIG: &str = "big";
+pub(super) const BIG: &str = "big";
 
 #[derive(Clone, Debug)]
 pub(super) struct Column {
