@@ -1,8 +1,8 @@
 //! From Postgres to 100 clients of Server-Sent Events: rows per second when very many are inserted, the server's memory
 //! meanwhile, and how long a single commit takes to arrive when 200 come every second.
 //!
-//! Beside the peer runs what no server can undercut by much: Postgres' own client, whose lines go to every socket as they
-//! are. A latency has a part that is nobody's: the flush of the commit, the walsender, the hundred readers themselves.
+//! Beside the peer runs something plainer, for scale: Postgres' own client, whose lines go to every socket as they are. A
+//! latency has a part that is nobody's: the flush of the commit, the walsender, the hundred readers themselves.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};

@@ -1,5 +1,5 @@
-//! What cannot be had for less: lines come in by a pipe, and go to every socket by one `write` for all that wait. No
-//! cursors, no filters, no tenants. With `pg_recvlogical` in front of it, it is the shortest way from a commit to a client.
+//! As plain as it can be: lines come in by a pipe, and go to every socket by one `write` for all that wait. No
+//! cursors, no filters, no tenants. With `pg_recvlogical` in front of it, it is a yardstick and no bound: there is a pipe between the two.
 
 use std::os::fd::AsFd as _;
 
