@@ -4,11 +4,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use headwater_tests::http::{self, with_query};
-use headwater_tests::postgres::connect;
+use headwater_tests::postgres::{Postgres, connect};
+use headwater_tests::proxy::Proxy;
 use headwater_tests::random::{Random, seed};
-use headwater_tests::shape::{ShapeClient, mark, select, send};
+use headwater_tests::shape::{Answer, ShapeClient, active, mark, select, send};
+use headwater_tests::streamer::Streamer;
+use tokio::time::sleep;
 
 use crate::shape::start;
 
@@ -128,6 +132,39 @@ async fn rows_from_which_the_log_does_not_go_on_are_not_given_out_again() {
     postgres.sql("alter table t rename v to w; update t set w = 'b'; alter table t rename w to v").await;
     client.catch_up(mark(&observer).await).await;
     assert_eq!((client.table(), client.refetches), (select(&observer, "select * from t").await, 1));
+}
+
+/// Who is told to begin anew may come later than who only lost a connection would: the rows wait for him, under the handle
+/// that he was told.
+#[tokio::test]
+async fn rows_wait_for_who_was_sent_to_them() {
+    const LATER: Duration = Duration::from_secs(4);
+    let postgres = Postgres::start().await;
+    postgres
+        .sql("grant postgres to headwater_streamer; create table t (id int primary key); insert into t values (1)")
+        .await;
+    let proxy = Proxy::start(postgres.port()).await;
+    let through = postgres.streamer_url().replace(&format!(":{}/", postgres.port()), &format!(":{}/", proxy.port()));
+    let streamer = Streamer::start_at(through, &["--auto-publish", "--allow-shape-deletion"]).await;
+    active(&streamer.url("")).await;
+    let ask = async |query: &[(&str, &str)]| {
+        let query: Vec<_> = [("table", "t")].iter().chain(query).copied().collect();
+        send(http::client().get(with_query(&streamer.url("/v1/shape"), &query))).await
+    };
+    let handle = |answer: &Answer| answer.header("electric-handle").unwrap().to_owned();
+    let first = handle(&ask(&[("offset", "-1")]).await);
+    let deletion = with_query(&streamer.url("/v1/shape"), &[("table", "t")]);
+    assert_eq!(send(http::client().delete(deletion)).await.status, 202);
+    // Where rows and log meet is known; the rows are on their way for as long as we want.
+    proxy.hold("copy (");
+    let sent_away = ask(&[("offset", "0_inf"), ("handle", &first)]).await;
+    assert_eq!(sent_away.status, 409, "{}", sent_away.body);
+    let told = handle(&sent_away);
+    assert_ne!(told, first);
+    sleep(LATER).await;
+    proxy.release();
+    let anew = ask(&[("offset", "-1"), ("handle", &told)]).await;
+    assert_eq!((anew.status, handle(&anew)), (200, told), "{}", anew.body);
 }
 
 /// Shapes that are asked for at the same time share a snapshot: each gets its own rows all the same, whatever the others are.

@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// Messages of a shape that are kept for readers that come later: a burst. Who wants older ones has them worked out again.
 const KEPT_BYTES: usize = 4 << 20;
 
+/// Messages of the transactions that are told at a time; with more than this, clients are better off to start anew.
+const TOLD_BYTES: usize = 64 << 20;
+
 /// The ops of what follows from subqueries begin here: no transaction has so many changes of its own, and JavaScript's
 /// numbers go further.
 const MOVED_OPS: u64 = 1 << 40;
@@ -32,6 +35,8 @@ const MOVED_OPS: u64 = 1 << 40;
 pub(super) struct Tale {
     pub(super) selection: Selection,
     state: tokio::sync::Mutex<State>,
+    /// [`TOLD_BYTES`].
+    pub(super) most: usize,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +63,7 @@ impl Tale {
         let relation = Relation::new(Arc::clone(&definition.layout.table));
         let (filter, tenant) = (Some(filter.clone()), definition.tenant.clone());
         let selection = Selection::new(relation, filter, tenant, inners, &definition.layout.selected);
-        Some(Self { selection, state: tokio::sync::Mutex::default() })
+        Some(Self { selection, state: tokio::sync::Mutex::default(), most: TOLD_BYTES })
     }
 
     /// What there is behind a place, up to about `limit` bytes.
@@ -102,14 +107,14 @@ impl Tale {
         self.selection.reach(source, epoch, from, head).await?;
         let (transactions, next) = part_since(&source.log, epoch, &self.selection.watched, from, head)?;
         let mut moving = self.selection.moving(source, epoch, from, next).await?;
-        let (mut told, mut go) = (Vec::new(), Go::begin());
+        let (mut told, mut bytes, mut go) = (Vec::new(), 0, Go::begin());
         for transaction in &transactions {
-            let mut teller = Teller::new(renderer, transaction);
+            let mut teller = Teller::new(renderer, transaction, self.most.saturating_sub(bytes));
             self.selection.tell(transaction, &mut moving, &mut go, |step| teller.take(step)).await?;
             let sets = self.selection.sets(transaction.commit, Lsn(transaction.commit.0 + 1))?;
-            teller.finish(&sets, &mut told);
+            bytes += teller.finish(&sets, &mut told)?;
         }
-        state.bytes += told.iter().map(|kept| kept.message.len()).sum::<usize>();
+        state.bytes += bytes;
         state.kept.extend(told);
         state.upto = next;
         Ok(())
@@ -166,6 +171,9 @@ struct Teller<'a> {
     renderer: &'a Renderer,
     transaction: &'a Transaction,
     told: Vec<Message<'a>>,
+    /// What they take, and may take.
+    bytes: usize,
+    most: usize,
     /// Rows that left, and that came; with the headers of each.
     left: Vec<(Value, String)>,
     came: Vec<(Value, String)>,
@@ -189,9 +197,14 @@ enum Message<'a> {
 }
 
 impl<'a> Teller<'a> {
-    fn new(renderer: &'a Renderer, transaction: &'a Transaction) -> Self {
+    fn new(renderer: &'a Renderer, transaction: &'a Transaction, most: usize) -> Self {
         let (left, came, patterns) = (Vec::new(), Vec::new(), Patterns::default());
-        Self { renderer, transaction, told: Vec::new(), left, came, patterns, op: MOVED_OPS }
+        Self { renderer, transaction, told: Vec::new(), bytes: 0, most, left, came, patterns, op: MOVED_OPS }
+    }
+
+    /// Whether there is more than there may be; then nothing of it is kept.
+    fn is_too_much(&self) -> bool {
+        self.bytes > self.most
     }
 
     fn place(&self, op: u64) -> Place {
@@ -250,7 +263,16 @@ impl<'a> Teller<'a> {
         let mut writer = self.renderer.writer(Framing::Array);
         write(&mut writer, self.place(op));
         writer.more_headers(headers);
-        self.told.push(Message::Change(writer));
+        self.tell(writer.len(), Message::Change(writer));
+    }
+
+    fn tell(&mut self, bytes: usize, message: Message<'a>) {
+        self.bytes += bytes;
+        if self.is_too_much() {
+            self.told = Vec::new();
+        } else {
+            self.told.push(message);
+        }
     }
 
     fn moved(&mut self, row: &[Option<String>], write: impl FnOnce(&mut Writer<'a>, Place, &Row<'_>), headers: &str) {
@@ -260,11 +282,11 @@ impl<'a> Teller<'a> {
     }
 
     fn whole(&mut self, message: String) {
-        self.told.push(Message::Whole(message));
+        self.tell(message.len(), Message::Whole(message));
     }
 
-    /// `sets` are what subqueries have before the transaction and behind it.
-    fn finish(mut self, sets: &Sets<'_>, told: &mut Vec<Kept>) {
+    /// `sets` are what subqueries have before the transaction and behind it. Answers how many bytes the messages take.
+    fn finish(mut self, sets: &Sets<'_>, told: &mut Vec<Kept>) -> Result<usize, ShapeError> {
         let mut patterns = std::mem::take(&mut self.patterns);
         patterns.add_values(&self.renderer.definition, sets, self.transaction.commit);
         // What comes first: a row that loses one reason and gains another stays with who goes by events alone.
@@ -286,6 +308,14 @@ impl<'a> Teller<'a> {
         if !patterns.gone.is_empty() {
             self.whole(event("move-out", &patterns.gone, self.transaction.xid));
         }
+        if self.is_too_much() {
+            tracing::warn!(
+                "what a shape is told of transactions at a time is more than {} bytes; its clients start anew",
+                self.most
+            );
+            return Err(ShapeError::Refetch(None));
+        }
+        let mut bytes = 0;
         let last = self.told.iter().rposition(|message| matches!(message, Message::Change(_)));
         let (count, commit) = (self.told.len(), self.transaction.commit);
         for (at, message) in self.told.into_iter().enumerate() {
@@ -303,8 +333,10 @@ impl<'a> Teller<'a> {
             } else {
                 Offset { lsn: commit, op: at as u64 + 1 }
             };
+            bytes += message.len();
             told.push(Kept { offset, message });
         }
+        Ok(bytes)
     }
 }
 

@@ -135,23 +135,40 @@ async fn others_have_their_turn_while_values_are_followed() {
     }
 }
 
+/// The shape's log; what the subquery gives has been followed before.
+fn tale_of(followed: &Followed) -> Tale {
+    let Followed { source, renderer, inner } = followed;
+    write(&inner.values, |values| {
+        values.begin_with(&vec![Some("1".to_owned())]);
+        values.advance(followed.head());
+    });
+    Tale::of(&renderer.definition, source, epoch()).expect("it has a subquery")
+}
+
 #[tokio::test]
 async fn others_have_their_turn_while_a_shape_with_subqueries_is_told() {
     for transactions in TRANSACTIONS {
         let followed = Followed::new(CHILDREN, transactions);
-        let Followed { source, renderer, inner } = &followed;
-        // What the subquery gives has been followed before: only the shape's own log is left.
-        write(&inner.values, |values| {
-            values.begin_with(&vec![Some("1".to_owned())]);
-            values.advance(followed.head());
-        });
-        let tale = Tale::of(&renderer.definition, source, epoch()).expect("it has a subquery");
+        let (Followed { source, renderer, .. }, tale) = (&followed, tale_of(&followed));
         let after = Offset::just_before(Lsn(1));
         let mut telling = pin!(tale.read(source, renderer, epoch(), after, usize::MAX, Framing::Array));
         assert!(poll!(&mut telling).is_pending(), "{transactions} transactions in one go");
         let messages = telling.await.expect("it is told");
         let inserts = messages.body.windows(8).filter(|window| *window == b"\"insert\"").count();
         assert!(messages.complete && inserts as u64 == ROWS, "{inserts} rows");
+    }
+}
+
+/// Whether one transaction or many: what is told at a time is held as a whole.
+#[tokio::test]
+async fn who_would_be_told_more_than_memory_may_hold_begins_anew() {
+    for transactions in TRANSACTIONS {
+        let followed = Followed::new(CHILDREN, transactions);
+        let (Followed { source, renderer, .. }, mut tale) = (&followed, tale_of(&followed));
+        tale.most = 1 << 20;
+        let after = Offset::just_before(Lsn(1));
+        let told = tale.read(source, renderer, epoch(), after, usize::MAX, Framing::Array).await;
+        assert!(matches!(told, Err(ShapeError::Refetch(None))), "{transactions} transactions");
     }
 }
 
