@@ -17,8 +17,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// memory.
 const INTERNED_NAMES: usize = 10_000;
 
-/// A transaction with so many rows and events takes Postgres more than a millisecond to send anyway.
-const BULK_OPERATIONS: u64 = 512;
+/// To send so many rows and events takes Postgres longer than its reader then pauses: a batch of clients' events, too.
+const BULK_OPERATIONS: u64 = 64;
 
 /// What `headwater.tell_streamer` writes.
 const REGISTRY_MESSAGE: &str = "headwater.registry";
