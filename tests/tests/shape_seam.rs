@@ -161,6 +161,7 @@ async fn rows_wait_for_who_was_sent_to_them() {
     assert_eq!(sent_away.status, 409, "{}", sent_away.body);
     let told = handle(&sent_away);
     assert_ne!(told, first);
+    proxy.holds().await;
     sleep(LATER).await;
     proxy.release();
     let anew = ask(&[("offset", "-1"), ("handle", &told)]).await;

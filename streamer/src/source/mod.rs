@@ -246,8 +246,8 @@ impl Stream {
         }
     }
 
-    /// Whether more is certain to come, and nobody waits for the next row: it belongs to a transaction that is far from its
-    /// commit, or to what the log held before a restart.
+    /// Whether more is certain to come, and nobody waits for the next row: it belongs to a transaction of many changes, whose
+    /// commit is yet to come, or to what the log held before a restart.
     fn is_in_bulk(&self) -> bool {
         self.catching_up_to.is_some() || self.assembler.is_in_bulk()
     }
