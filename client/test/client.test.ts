@@ -293,6 +293,8 @@ describe.each([{ snapshots: false }, { snapshots: true }])('with %j', (options: 
     record(first, 'created', { status: 'open', items: [] });
     for (let n = 0; n < 5; n += 1) record(first, 'item_added', { item: n });
     await first.sync();
+    // A snapshot that came later would hold what others did, without its event.
+    await eventually('it listens', () => first.syncStatus().connection === 'live');
     now += 1000;
     server.capture('updated', 'o1', { note: 'of others' });
     await eventually('all is confirmed', async () => (await first.getEventsForEntity('order', 'o1')).filter(isConfirmed).length === 7);
