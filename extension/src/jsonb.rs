@@ -1,5 +1,6 @@
 //! jsonb as a Rust value. Unlike pgrx's own type it tells the caller where JSON is nested too deeply to be read.
 
+use headwater_model::fold::State;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::nullable::Nullable;
@@ -21,6 +22,19 @@ pub(crate) fn unreadable() -> ! {
         format!("JSON is nested more than {MAX_LEVELS} levels deep, or is not UTF-8"),
         "Store what is nested that deeply as text.",
     )
+}
+
+/// An object as a jsonb.
+pub(crate) struct Members<'a>(pub(crate) &'a State);
+
+impl IntoDatum for Members<'_> {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(datum(Writer::default().members(self.0)))
+    }
+
+    fn type_oid() -> Oid {
+        pg_sys::JSONBOID
+    }
 }
 
 /// A copy of a varlena in the current memory context.

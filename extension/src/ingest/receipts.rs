@@ -12,7 +12,10 @@ use super::Arrived;
 use super::outcome::{Judged, Rejection};
 use crate::clock::pg_uuid;
 use crate::jsonb::JsonB;
-use crate::spi::{SetStatement, for_each_row, run_once};
+use crate::spi::{self, SetStatement, for_each_row, run_once};
+
+/// There is one already.
+const UNIQUE_VIOLATION: &str = "23505";
 
 /// Tells an event from another of the same id or idempotency key: SHA-256 of what it says, its id left out.
 pub(super) fn digest(event: &NewEvent) -> Vec<u8> {
@@ -181,15 +184,17 @@ fn conflict(one: &Arrived) -> Judged {
 }
 
 /// Inserts receipts in the order of ids, the same in every transaction; returns those that were new.
+///
+/// Mostly all are. To look for each before it is written, and to let go of it if another writes it at the same moment, costs
+/// half of the insert: that is left until one is there already.
 fn insert(new: &[Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
+    const SQL: &str = "insert into headwater.receipt (event_id, tenant_id, idempotency_key, digest)
+        select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) u (id, tenant_id, key, digest)
+        order by id, tenant_id";
     thread_local! {
-        static INSERT: SetStatement = SetStatement::new(
-            "insert into headwater.receipt (event_id, tenant_id, idempotency_key, digest)
-             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) u (id, tenant_id, key, digest)
-             order by id, tenant_id
-             on conflict do nothing
-             returning tenant_id, event_id",
-        );
+        static ALL: SetStatement = SetStatement::new(SQL);
+        static THE_NEW: SetStatement =
+            SetStatement::new(format!("{SQL} on conflict do nothing returning tenant_id, event_id"));
     }
     if new.is_empty() {
         return Vec::new();
@@ -198,9 +203,16 @@ fn insert(new: &[Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
     let tenants: Vec<_> = new.iter().map(|one| one.event.tenant_id.clone()).collect();
     let keys: Vec<_> = new.iter().map(|one| one.event.idempotency_key.clone()).collect();
     let digests: Vec<_> = new.iter().map(|one| one.digest.clone()).collect();
+    let arguments = [ids.into(), tenants.into(), keys.into(), digests.into()];
+    let all = || Spi::connect_mut(|client| ALL.with(|insert| insert.run(client, &arguments)));
+    match spi::attempt(all, |()| true) {
+        Ok(()) => return new.iter().map(|one| (one.event.tenant_id.clone(), one.event.id)).collect(),
+        Err(error) if error.sqlstate() == UNIQUE_VIOLATION => {}
+        Err(error) => error.rethrow(),
+    }
     let mut inserted = Vec::with_capacity(new.len());
     Spi::connect_mut(|client| {
-        INSERT.with(|insert| insert.run(client, &[ids.into(), tenants.into(), keys.into(), digests.into()]));
+        THE_NEW.with(|insert| insert.run(client, &arguments));
         for_each_row(client, |values, nulls| {
             // SAFETY: a text and a uuid.
             let (tenant, id) = unsafe {

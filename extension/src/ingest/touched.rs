@@ -68,6 +68,13 @@ pub(super) struct Write<'e> {
     contested: bool,
 }
 
+impl<'e> Write<'e> {
+    /// The newest of the events that came now.
+    fn newest(&self) -> &'e Prepared {
+        self.new.last().expect("an entity is touched by an event")
+    }
+}
+
 /// How an entity goes on.
 pub(super) enum Next<'e> {
     /// All of its events that are left belong before others, or build on what the table makes of one another.
@@ -206,12 +213,14 @@ impl<'e> Touched<'e> {
 
     fn planned(&self, folded: Folded, events: Vec<StoredEvent>, new: Vec<&'e Prepared>, last: Order) -> Write<'e> {
         let user = self.beginner(folded.begun_by, &new);
-        let mut wanted = folded.state.clone();
-        if let (Some(wanted), Some(column), Some(user)) = (&mut wanted, self.shared_user_column(), &user) {
+        let mut wanted = folded.state.as_ref().map(Cow::Borrowed);
+        if let (Some(wanted), Some(column), Some(user)) = (&mut wanted, self.shared_user_column(), &user)
+            && !wanted.contains_key(&column)
+        {
             // Whoever began this life of the entity, not the one before.
-            wanted.entry(column).or_insert_with(|| Value::String(user.clone()));
+            wanted.to_mut().insert(column, Value::String(user.clone()));
         }
-        let change = Change::between(&self.table, &self.entity, self.row.as_ref(), wanted.as_ref(), user.as_deref());
+        let change = Change::between(&self.table, &self.entity, self.row.as_ref(), wanted, user.as_deref());
         Write { folded, events, new, last, change, contested: false }
     }
 
@@ -229,19 +238,24 @@ impl<'e> Touched<'e> {
 
     /// Afterwards `row` and `head` are what they are with the events of the write.
     fn settle(&mut self, write: Write<'e>, written: Option<State>) -> Vec<Record<'static>> {
-        let Write { folded, events, new, last, change, contested } = write;
-        let newest = *new.last().expect("an entity is touched by an event");
+        let newest = write.newest().order();
         let before = self.row.take();
-        let actual = match &change {
+        self.row = match &write.change {
             None => before.clone(),
             Some(change) if change.ends() => None,
             Some(_) => written,
         };
-        self.row.clone_from(&actual);
-        self.head = Some(self.head.map_or(newest.order(), |head| head.max(newest.order())));
-        let (Some(after), Some(actual)) = (folded.state, actual) else { return Vec::new() };
+        self.head = Some(self.head.map_or(newest, |head| head.max(newest)));
+        self.made(write, before.as_ref())
+    }
+
+    /// What the table itself made of the row, which was `before`.
+    fn made(&self, write: Write<'e>, before: Option<&State>) -> Vec<Record<'static>> {
+        let newest = write.newest();
+        let Write { folded, events, last, contested, .. } = write;
+        let (Some(after), Some(actual)) = (&folded.state, &self.row) else { return Vec::new() };
         let own = self.shared_user_column().filter(|_| contested);
-        let (changed, filled): (State, State) = fold::difference(&after, &actual)
+        let (changed, filled): (State, State) = fold::difference(after, actual)
             .into_iter()
             .partition(|(name, _)| after.contains_key(name) || own.as_ref() == Some(name));
         let mut made = Vec::new();
@@ -253,7 +267,7 @@ impl<'e> Touched<'e> {
         for (field, value) in changed {
             let writes = |event: &&StoredEvent| !event.fills() && reach::writes(event, &field, &self.table.rules);
             // A value that stood in the row before was changed by the table alone.
-            let stood = before.as_ref().and_then(|before| before.get(&field));
+            let stood = before.and_then(|before| before.get(&field));
             let brought = !stood.zip(after.get(&field)).is_some_and(|(stood, after)| json::equal(stood, after));
             let bringer = events.iter().rev().filter(|_| brought).find(writes).map(StoredEvent::order);
             let bringer = bringer.filter(|_| own.as_ref() != Some(&field)).unwrap_or(last);

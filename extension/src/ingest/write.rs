@@ -2,6 +2,7 @@
 //!
 //! Every statement has the caller's tenant in its condition, and returns what the table made of each row.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use headwater_model::event::{Code, Reject};
@@ -15,7 +16,7 @@ use serde_json::Value;
 use super::row::{STATE, key_columns};
 use crate::capture::own_write::{self, Operation};
 use crate::head::Entity;
-use crate::jsonb::JsonB;
+use crate::jsonb::Members;
 use crate::render::Column;
 use crate::session::ActingAs;
 use crate::table::Table;
@@ -38,19 +39,19 @@ impl Change {
         table: &Table,
         entity: &Entity,
         before: Option<&State>,
-        after: Option<&State>,
+        after: Option<Cow<'_, State>>,
         user: Option<&str>,
     ) -> Option<Self> {
         match (before, after) {
             (None, None) => None,
             (None, Some(after)) => Some(Self::insert(table, entity, after, user)),
-            (Some(before), Some(after)) => Self::update(table, before, after),
+            (Some(before), Some(after)) => Self::update(table, before, &after),
             (Some(_), None) => Some(Self::delete()),
         }
     }
 
-    fn insert(table: &Table, entity: &Entity, after: &State, user: Option<&str>) -> Self {
-        let mut values = after.clone();
+    fn insert(table: &Table, entity: &Entity, after: Cow<'_, State>, user: Option<&str>) -> Self {
+        let mut values = after.into_owned();
         // What makes the row whose it is never comes from an event.
         let parts = key::split(&entity.entity_id, table.key.len()).expect("the id was taken apart before");
         let reserved = table.key.iter().zip(parts.into_iter().map(Some));
@@ -169,7 +170,7 @@ pub(super) fn write(
 ) -> Result<HashMap<String, State>, Reject> {
     let Some((_, first)) = changes.first() else { return Ok(HashMap::new()) };
     let statement = table.set_statement(&first.name(), || first.sql(table));
-    let values: Vec<_> = changes.iter().map(|(_, change)| JsonB(Value::Object(change.values.clone()))).collect();
+    let values: Vec<_> = changes.iter().map(|(_, change)| Members(&change.values)).collect();
     let ids = changes.iter().map(|(id, _)| id.as_bytes().to_vec()).collect();
     let _acting = ActingAs::role(role, claims);
     let written = own_write::marked(table.relid, first.operation, ids, || {

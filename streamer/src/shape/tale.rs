@@ -20,10 +20,11 @@ use headwater_model::cursor::{Epoch, Lsn, Offset};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Messages of a shape that are kept for readers that come later: a burst. Who wants older ones has them worked out again.
+/// Messages of a shape that are kept for readers that come later: a burst. Who wants older ones has them worked out again. With as
+/// many told at a time, what comes behind is left for the next.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// Messages of the transactions that are told at a time; with more than this, clients are better off to start anew.
+/// Messages of one transaction; with more than this, clients are better off to start anew.
 const TOLD_BYTES: usize = 64 << 20;
 
 /// The ops of what follows from subqueries begin here: no transaction has so many changes of its own, and JavaScript's
@@ -107,16 +108,21 @@ impl Tale {
         self.selection.reach(source, epoch, from, head).await?;
         let (transactions, next) = part_since(&source.log, epoch, &self.selection.watched, from, head)?;
         let mut moving = self.selection.moving(source, epoch, from, next).await?;
-        let (mut told, mut bytes, mut go) = (Vec::new(), 0, Go::begin());
+        let (mut told, mut bytes, mut go, mut upto) = (Vec::new(), 0, Go::begin(), next);
         for transaction in &transactions {
-            let mut teller = Teller::new(renderer, transaction, self.most.saturating_sub(bytes));
+            let behind = Lsn(transaction.commit.0 + 1);
+            let mut teller = Teller::new(renderer, transaction, self.most);
             self.selection.tell(transaction, &mut moving, &mut go, |step| teller.take(step)).await?;
-            let sets = self.selection.sets(transaction.commit, Lsn(transaction.commit.0 + 1))?;
+            let sets = self.selection.sets(transaction.commit, behind)?;
             bytes += teller.finish(&sets, &mut told)?;
+            if bytes >= KEPT_BYTES {
+                upto = behind;
+                break;
+            }
         }
         state.bytes += bytes;
         state.kept.extend(told);
-        state.upto = next;
+        state.upto = upto;
         Ok(())
     }
 }
