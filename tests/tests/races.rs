@@ -304,3 +304,42 @@ async fn the_registry_keeps_what_another_session_has_just_declared() {
                  = (3, '{secret}', 'noop', 'v') and rules ? 'named' and upcasts -> 'state' ?& array['1', '2']";
     assert_eq!(1, postgres.count(entry).await);
 }
+
+/// Two batches that share an event by its id, and one by its key: the second waits for what becomes of the first.
+#[tokio::test]
+async fn batches_that_share_events_store_each_once() {
+    for (end, under_other_id) in [("commit", 0), ("rollback", 1)] {
+        let postgres = Postgres::start().await;
+        postgres
+            .sql(
+                "create table old (id int primary key, v text); create table answer (answer jsonb);
+                 select headwater.enable('old', events => '{\"created\": {\"rule\": \"create\"}}')",
+            )
+            .await;
+        let first = begun(&postgres, &answered(&[(2, 2), (4, 4)])).await;
+        // One that is new in front, one of the first, one of it under another id, one that is new behind.
+        let second = waiting(&postgres, answered(&[(1, 1), (2, 2), (3, 4), (5, 5)]).leak()).await;
+        first.batch_execute(end).await.unwrap();
+        second.await.unwrap().unwrap();
+        assert_eq!(0, postgres.count("select count(*) from answer where answer->'rejected' <> '[]'").await, "{end}");
+        let longest = "select max(jsonb_array_length(answer->'accepted'))::bigint from answer";
+        assert_eq!(4, postgres.count(longest).await, "{end}: the second's");
+        for stored in ["old", "headwater.receipt", "headwater.event where source = 'client'"] {
+            assert_eq!(4, postgres.count(&format!("select count(*) from {stored}")).await, "{end}: {stored}");
+        }
+        let third = "select count(*) from headwater.receipt where event_id::text like '%3'";
+        assert_eq!(under_other_id, postgres.count(third).await, "{end}: the one under another id");
+    }
+}
+
+/// Ingests events of these ids, each of the entity that is its idempotency key too, and keeps the answer.
+fn answered(events: &[(u32, u32)]) -> String {
+    let event = |(id, entity): &(u32, u32)| {
+        format!(
+            r#"{{"id": "00000000-0000-4000-8000-00000000000{id}", "entity_type": "old", "entity_id": "{entity}",
+                "event_type": "old.created", "idempotency_key": "{entity}", "payload": {{}}, "timestamp": "2026-01-01T00:00:00Z"}}"#
+        )
+    };
+    let events = events.iter().map(event).collect::<Vec<_>>().join(", ");
+    format!("insert into answer select headwater.ingest('[{events}]', '{{}}')")
+}
