@@ -1,5 +1,6 @@
 //! Promise: what copies states, erases, reconciles or alters the registry waits for who writes at the same moment, and the
-//! other way round. Oracle: the rows, which must equal the folds; and nothing of what was erased.
+//! other way round, and who sends an event that somebody else is just sending. Oracle: the rows, which must equal the folds; and
+//! nothing of what was erased.
 
 use headwater_tests::deadline::eventually;
 use headwater_tests::postgres::Postgres;
