@@ -6,6 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::Arrived;
 
+/// A key is taken.
+pub(super) const UNIQUE_VIOLATION: &str = "23505";
+
 /// A serialization failure.
 const OVERTAKEN: &str = "40001";
 
@@ -42,7 +45,7 @@ impl Rejection {
 
     /// A unique constraint was violated: perhaps by a row that was not there yet when the entity was locked.
     pub(super) fn is_taken_key(&self) -> bool {
-        self.has_sqlstate("23505")
+        self.has_sqlstate(UNIQUE_VIOLATION)
     }
 
     fn has_sqlstate(&self, wanted: &str) -> bool {

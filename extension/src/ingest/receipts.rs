@@ -9,13 +9,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::Arrived;
-use super::outcome::{Judged, Rejection};
+use super::outcome::{Judged, Rejection, UNIQUE_VIOLATION};
 use crate::clock::pg_uuid;
 use crate::jsonb::JsonB;
 use crate::spi::{self, SetStatement, for_each_row, run_once};
-
-/// There is one already.
-const UNIQUE_VIOLATION: &str = "23505";
 
 /// Tells an event from another of the same id or idempotency key: SHA-256 of what it says, its id left out.
 pub(super) fn digest(event: &NewEvent) -> Vec<u8> {
