@@ -1,9 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::shape::inner::values::Values;
 use crate::shape::table::{Collation, Column, Letters, TenantRows, TypeRef};
-use headwater_model::cursor::Lsn;
 use proptest::prelude::*;
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::shape::inner::values::Values;
+use headwater_model::cursor::Lsn;
 
 fn with_subqueries(text: &str) -> Result<Filter, WhereError> {
     parse_with(text, &params(&["7", "x"]), &table(), &Tables(Arc::new(table())))
