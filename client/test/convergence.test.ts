@@ -11,7 +11,7 @@ import { expect, it } from 'vitest';
 import type { HeadwaterClient } from '../src/client.js';
 import { isConfirmed } from '../src/event.js';
 import { equal, type JsonObject } from '../src/json.js';
-import { eventually, newDevice, order, start } from './support/orders.js';
+import { eventually, newDevice, order, start, within } from './support/orders.js';
 import { ModelServer, type Fault } from './support/server.js';
 
 const SCRIPTS = Number(process.env['HEADWATER_CLIENT_SCRIPTS'] ?? 40);
@@ -121,7 +121,7 @@ async function run({ snapshots, polling, refuses, compacts, steps }: typeof scri
       }
     }
     server.fault = () => 'none';
-    await Promise.all(crashed);
+    await within('devices that crashed are closed', Promise.all(crashed));
     await Promise.all(clients.map((client) => eventually('sent', async () => client.sync().then(() => true, () => false))));
     const truth = () => ENTITIES.flatMap((id) => {
       const data = server.state(id);
@@ -150,15 +150,15 @@ async function run({ snapshots, polling, refuses, compacts, steps }: typeof scri
     expect(new Set(server.events.map((event) => event.id)).size).toBe(server.events.length);
     // What was written down shows the same without the server, folded or not.
     server.fault = () => 'lost';
-    await Promise.all(clients.map((client) => client.close()));
+    await within('devices are closed', Promise.all(clients.map((client) => client.close())));
     for (const [index, url] of urls.entries()) {
       const client = start(server, url, more);
       clients[index] = client;
-      const list = await client.views.states('order');
+      const list = await within('what was written down is read', client.views.states('order'));
       expect(JSON.parse(JSON.stringify(list))).toEqual(truth());
     }
   } finally {
-    await Promise.all(clients.map((client) => client.close()));
+    await within('devices are closed in the end', Promise.all(clients.map((client) => client.close())));
   }
 }
 

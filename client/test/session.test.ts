@@ -11,7 +11,7 @@ import { INITIAL_SYNC_STATUS } from '../src/status.js';
 import { databaseName } from '../src/store/database.js';
 import { parseUpcasts } from '../src/upcast.js';
 import { locks } from './support/locks.js';
-import { eventually, newDevice, order, QUICK, start } from './support/orders.js';
+import { eventually, newDevice, order, QUICK, start, within } from './support/orders.js';
 import { ModelServer } from './support/server.js';
 
 const open: HeadwaterClient[] = [];
@@ -134,6 +134,18 @@ describe('a refused event', () => {
     await second.sync();
     expect(server.events.at(-1)?.wire).toMatchObject({ schema_version: 2, payload: { amount: '1', remark: 'void' } });
   });
+});
+
+it('closes without waiting for the tab that leads', async () => {
+  const server = new ModelServer(order);
+  const url = newDevice();
+  const leading = device(server, url);
+  await eventually('it leads', () => leading.syncStatus().isLeader);
+  const waiting = device(server, url);
+  await waiting.materialize('order', 'o1');
+  await within('a tab that waited to lead is closed', waiting.close(), 2000);
+  await within('a tab that had not opened its database is closed', device(server, url).close(), 2000);
+  expect(leading.syncStatus().isLeader).toBe(true);
 });
 
 it('records again in every tab once somebody has made room', async () => {

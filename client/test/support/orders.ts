@@ -28,8 +28,21 @@ export function start(server: ModelServer, url: string, more: Partial<Configurat
 /** Waits for a condition, judged again whenever the event loop comes round. */
 export async function eventually(what: string, holds: () => boolean | Promise<boolean>, patienceMs = 5000): Promise<void> {
   const end = Date.now() + patienceMs;
-  while (!(await holds())) {
+  while (!(await within(what, Promise.resolve(holds())))) {
     if (Date.now() > end) throw new Error(`this did not come true: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+/** What `promise` brings; an error that says so where it does not come in time. */
+export async function within<T>(what: string, promise: Promise<T>, patienceMs = 20_000): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`this did not end: ${what}`)), patienceMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
