@@ -11,6 +11,7 @@ import { expect, it } from 'vitest';
 import type { HeadwaterClient } from '../src/client.js';
 import { isConfirmed } from '../src/event.js';
 import { equal, type JsonObject } from '../src/json.js';
+import type { EventStore } from '../src/store/eventStore.js';
 import { eventually, newDevice, order, start, within } from './support/orders.js';
 import { ModelServer, type Fault } from './support/server.js';
 
@@ -66,6 +67,8 @@ const script = fc.record({
   compacts: fc.boolean(),
   steps: fc.array(step, { minLength: 5, maxLength: 40 }),
 });
+
+const storeOf = (client: HeadwaterClient): EventStore => (client as unknown as { readonly session: { readonly store: EventStore } }).session.store;
 
 async function run({ snapshots, polling, refuses, compacts, steps }: typeof script extends fc.Arbitrary<infer T> ? T : never): Promise<void> {
   const server = new ModelServer(order, {
@@ -132,6 +135,9 @@ async function run({ snapshots, polling, refuses, compacts, steps }: typeof scri
       for (const client of clients) {
         // An empty list may be one that nobody has filled yet.
         if (!client.syncStatus().ready) return 'a device has not heard of the server';
+        const { inbox } = storeOf(client);
+        // What makes no difference to what is shown may make one to what is written down.
+        if ((await inbox.cursor()) !== server.head() || (await inbox.stale()).length > 0) return 'a device has not heard everything';
         if (!equal(shown(client), truth())) return 'a device shows something else';
         for (const entity of ENTITIES) {
           const own = (await client.getEventsForEntity('order', entity)).filter((event) => event.status !== 'rejected');

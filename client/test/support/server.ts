@@ -84,6 +84,11 @@ export class ModelServer {
     return fold(null, this.of(entityId), this.definition.rules, this.definition.customs);
   }
 
+  /** The cursor behind everything. */
+  head(): string {
+    return this.cursor(this.position);
+  }
+
   entityIds(): string[] {
     return [...new Set(this.events.map((event) => String(event.wire['entity_id'])))];
   }
