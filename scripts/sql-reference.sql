@@ -27,7 +27,7 @@ create temporary table internal (name text);
 insert into internal select unnest(array[
   'begin_backfill', 'backfill_batch', 'end_backfill', 'min_horizon', 'require_horizon', 'raise_horizon', 'event_writers', 'compact_range', 'drop_events',
   'drop_receipts', 'caller', 'singular', 'members', 'is_captured', 'lift', 'digest_of_events', 'digest_of_snapshot', 'check_snapshots',
-  'check_sequences', 'check_rows', 'check_definitions', 'open_states']);
+  'check_sequences', 'check_rows', 'check_definitions', 'open_states', 'gather_changes']);
 
 create temporary view callable as
 select p.oid, p.proname::text as name, p.prokind,

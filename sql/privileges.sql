@@ -16,7 +16,7 @@ grant execute on function
 grant execute on function
   headwater.ingest(jsonb, jsonb),
   headwater.open_states(refcursor, text, bigint, boolean, text, text),
-  headwater.ensure_publications(),
+  headwater.ensure_publications(), headwater.gather_changes(),
   headwater.emit(text, text, jsonb, text, boolean, text, text, uuid, int)
   to headwater_writer;
 

@@ -1,20 +1,15 @@
-//! Events straight into the heap and the indexes of `headwater.event`, without a statement: what COPY does with its rows.
-//!
-//! The table's NOT NULL and check constraints are kept by the types here; its triggers refuse changes, none fires on
-//! insert. Logical decoding sees these inserts like any others.
+//! Events straight into `headwater.event` ([`crate::heap`]). Its constraints are kept by the types here; its triggers refuse
+//! changes, none fires on insert.
 //!
 //! The lock on the table is taken before the first position is drawn, and held to the end of the transaction: the
 //! watermark (`/events/since`) rests on that.
 
 use headwater_model::clock::Micros;
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use crate::raise::raise;
+use crate::heap::{BATCH_ROWS, Rows, copied, optional, varlena};
 
-/// Events written to the heap at once; as many as COPY takes.
-const BATCH_EVENTS: usize = 1000;
-/// Payload bytes held for one such batch. A larger event is written alone.
+/// Payload bytes held for one write to the heap. A larger event is written alone.
 const BATCH_BYTES: usize = 64 * 1024;
 /// Columns of `headwater.event`.
 const COLUMNS: usize = 14;
@@ -40,18 +35,10 @@ pub(crate) struct NewEvent<'a> {
 
 /// The event table, open for writing.
 pub(crate) struct Appender {
-    relation: pg_sys::Relation,
+    rows: Rows,
     sequence: Oid,
-    indexes: *mut pg_sys::ResultRelInfo,
-    estate: *mut pg_sys::EState,
-    command: pg_sys::CommandId,
-    /// One for each event of a batch, made when first needed.
-    slots: Vec<*mut pg_sys::TupleTableSlot>,
     by_entity: Option<ByEntity>,
-    waiting: usize,
     waiting_bytes: usize,
-    /// What the waiting events' values are in.
-    memory: pg_sys::MemoryContext,
     appended: i64,
 }
 
@@ -63,57 +50,26 @@ unsafe extern "C-unwind" {
 impl Appender {
     /// Opens the table. An error leaves the rest to the transaction's abort.
     pub(crate) fn open() -> Self {
-        // SAFETY: as in COPY: the relation, its lock and its indexes are released at `close`, or by an abort.
-        unsafe {
+        let mut rows = Rows::open(c"event", COLUMNS);
+        // SAFETY: catalog look-ups by names that outlive the calls; the indexes of the open table.
+        let (sequence, by_entity) = unsafe {
             let schema = pg_sys::get_namespace_oid(c"headwater".as_ptr(), false);
-            let table = pg_sys::get_relname_relid(c"event".as_ptr(), schema);
             let sequence = pg_sys::get_relname_relid(c"event_position_seq".as_ptr(), schema);
-            let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock.cast_signed());
-            if usize::try_from((*(*relation).rd_att).natts) != Ok(COLUMNS) {
-                raise(
-                    PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                    "headwater.event is not the table that this version of the extension writes",
-                    "alter extension headwater update;",
-                );
-            }
-            let estate = pg_sys::CreateExecutorState();
-            let indexes = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
-            (*indexes).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-            pg_sys::InitResultRelInfo(indexes, relation, 1, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(indexes, false);
-            let by_entity = ByEntity::take_from(&mut *indexes);
-            let memory = pg_sys::AllocSetContextCreateExtended(
-                pg_sys::CurrentMemoryContext,
-                c"headwater events".as_ptr(),
-                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-            );
-            Self {
-                relation,
-                sequence,
-                indexes,
-                estate,
-                command: pg_sys::GetCurrentCommandId(true),
-                slots: Vec::new(),
-                by_entity,
-                waiting: 0,
-                waiting_bytes: 0,
-                memory,
-                appended: 0,
-            }
-        }
+            (sequence, ByEntity::take_from(rows.indexes_mut()))
+        };
+        Self { rows, sequence, by_entity, waiting_bytes: 0, appended: 0 }
     }
 
     /// Whether somebody has given the table an index over expressions, or for some rows only.
     pub(crate) fn calls_functions(&self) -> bool {
+        let indexes = self.rows.indexes();
         // SAFETY: as many infos as there are indexes; the one taken out is over columns.
         let infos = unsafe {
-            let count = usize::try_from((*self.indexes).ri_NumIndices).unwrap_or(0);
+            let count = usize::try_from(indexes.ri_NumIndices).unwrap_or(0);
             if count == 0 {
                 return false;
             }
-            std::slice::from_raw_parts((*self.indexes).ri_IndexRelationInfo, count)
+            std::slice::from_raw_parts(indexes.ri_IndexRelationInfo, count)
         };
         // SAFETY: as above.
         infos.iter().any(|info| unsafe { !(**info).ii_Expressions.is_null() || !(**info).ii_Predicate.is_null() })
@@ -122,25 +78,13 @@ impl Appender {
     /// Adds an event; returns its position.
     pub(crate) fn append(&mut self, event: &NewEvent<'_>) -> i64 {
         let bytes = event.payload.len() + event.entity_id.len();
-        if self.waiting == BATCH_EVENTS || (self.waiting > 0 && self.waiting_bytes + bytes > BATCH_BYTES) {
+        let waiting = self.rows.waiting();
+        if waiting == BATCH_ROWS || (waiting > 0 && self.waiting_bytes + bytes > BATCH_BYTES) {
             self.flush();
         }
-        if self.slots.len() == self.waiting {
-            // SAFETY: the open relation.
-            self.slots.push(unsafe { pg_sys::table_slot_create(self.relation, std::ptr::null_mut()) });
-        }
-        // SAFETY: the table has these columns in this order (`sql/event.sql`), and the slot as many places.
-        let position = unsafe {
-            let position = pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(self.sequence, false));
-            let outer = pg_sys::MemoryContextSwitchTo(self.memory);
-            let slot = self.slots[self.waiting];
-            let values = std::slice::from_raw_parts_mut((*slot).tts_values, COLUMNS);
-            let nulls = std::slice::from_raw_parts_mut((*slot).tts_isnull, COLUMNS);
-            nulls.fill(false);
-            let optional = |text: Option<&[u8]>, is_null: &mut bool| {
-                *is_null = text.is_none();
-                text.map_or(Datum::from(0), varlena)
-            };
+        // SAFETY: the sequence is there as long as the extension's functions run.
+        let position = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(self.sequence, false)) };
+        self.rows.put(|values, nulls| {
             values[0] = Datum::from(position);
             values[1] = copied(event.id.as_bytes());
             values[2] = optional(event.tenant, &mut nulls[2]);
@@ -155,14 +99,10 @@ impl Appender {
             values[11] = optional(event.client, &mut nulls[11]);
             values[12] = varlena(event.source.as_bytes());
             values[13] = Datum::from(event.applies);
-            pg_sys::ExecStoreVirtualTuple(slot);
-            pg_sys::MemoryContextSwitchTo(outer);
-            position
-        };
+        });
         if let Some(by_entity) = &mut self.by_entity {
             by_entity.note(event);
         }
-        self.waiting += 1;
         self.waiting_bytes += bytes;
         self.appended += 1;
         position
@@ -172,66 +112,20 @@ impl Appender {
     pub(crate) fn close(mut self) -> i64 {
         self.flush();
         self.enter_by_entity();
-        // SAFETY: what `open` opened, in reverse; the lock stays.
-        unsafe {
-            if self.by_entity.take().is_some() {
-                (*self.indexes).ri_NumIndices += 1;
-            }
-            for slot in &self.slots {
-                pg_sys::ExecDropSingleTupleTableSlot(*slot);
-            }
-            pg_sys::ExecCloseIndices(self.indexes);
-            pg_sys::FreeExecutorState(self.estate);
-            pg_sys::MemoryContextDelete(self.memory);
-            pg_sys::table_close(self.relation, pg_sys::NoLock.cast_signed());
+        if self.by_entity.take().is_some() {
+            self.rows.indexes_mut().ri_NumIndices += 1;
         }
+        self.rows.close();
         self.appended
     }
 
     fn flush(&mut self) {
-        let waiting = &mut self.slots[..self.waiting];
-        if waiting.is_empty() {
-            return;
-        }
-        // SAFETY: the slots hold tuples of this relation; the access method's functions raise Postgres' errors, hence
-        // the guard. Index entries are made as for any insert.
-        unsafe {
-            let access = &*(*self.relation).rd_tableam;
-            let no_state = std::ptr::null_mut();
-            let (relation, command) = (self.relation, self.command);
-            if let [slot] = waiting {
-                let insert = access.tuple_insert.expect("every access method inserts");
-                pg_sys::ffi::pg_guard_ffi_boundary(|| insert(relation, *slot, command, 0, no_state));
-            } else {
-                let insert = access.multi_insert.expect("every access method inserts");
-                let (slots, count) = (waiting.as_mut_ptr(), waiting.len().cast_signed());
-                let count = i32::try_from(count).expect("at most BATCH_EVENTS");
-                pg_sys::ffi::pg_guard_ffi_boundary(|| insert(relation, slots, count, command, 0, no_state));
+        let by_entity = &mut self.by_entity;
+        self.rows.flush(|place| {
+            if let Some(by_entity) = by_entity {
+                by_entity.written(place);
             }
-            for slot in waiting {
-                pg_sys::ExecInsertIndexTuples(
-                    self.indexes,
-                    *slot,
-                    self.estate,
-                    false,
-                    false,
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                    #[cfg(not(feature = "pg15"))]
-                    false,
-                );
-                if let Some(by_entity) = &mut self.by_entity {
-                    by_entity.written((**slot).tts_tid);
-                }
-                pg_sys::ExecClearTuple(*slot);
-            }
-            pg_sys::MemoryContextReset(self.memory);
-            let expressions = (*self.estate).es_per_tuple_exprcontext;
-            if !expressions.is_null() {
-                pg_sys::MemoryContextReset((*expressions).ecxt_per_tuple_memory);
-            }
-        }
-        self.waiting = 0;
+        });
         self.waiting_bytes = 0;
         if self.by_entity.as_ref().is_some_and(|by_entity| by_entity.entries.len() >= SORTED_ENTRIES) {
             self.enter_by_entity();
@@ -240,7 +134,7 @@ impl Appender {
 
     fn enter_by_entity(&mut self) {
         if let Some(by_entity) = &mut self.by_entity {
-            by_entity.enter(self.relation, self.memory);
+            by_entity.enter(&self.rows);
         }
     }
 }
@@ -334,7 +228,8 @@ impl ByEntity {
     }
 
     /// Makes the entries.
-    fn enter(&mut self, relation: pg_sys::Relation, memory: pg_sys::MemoryContext) {
+    fn enter(&mut self, rows: &Rows) {
+        let (relation, memory) = (rows.relation(), rows.memory());
         let ids = &self.ids;
         self.entries.sort_unstable_by(|a, b| {
             a.prefix
@@ -381,26 +276,5 @@ fn same_text(text: Datum, bytes: &[u8]) -> bool {
     unsafe {
         let text = text.cast_mut_ptr::<pg_sys::varlena>();
         std::slice::from_raw_parts(pgrx::vardata_any(text).cast::<u8>(), pgrx::varsize_any_exhdr(text)) == bytes
-    }
-}
-
-/// A text (or any varlena) of these bytes, in the current memory context.
-fn varlena(bytes: &[u8]) -> Datum {
-    let length = bytes.len() + pg_sys::VARHDRSZ;
-    // SAFETY: as many bytes as are asked for.
-    unsafe {
-        let varlena = pg_sys::palloc(length).cast::<u8>();
-        pgrx::set_varsize_4b(varlena.cast(), i32::try_from(length).expect("below 1 GB"));
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), varlena.add(pg_sys::VARHDRSZ), bytes.len());
-        Datum::from(varlena)
-    }
-}
-
-fn copied(bytes: &[u8]) -> Datum {
-    // SAFETY: as above.
-    unsafe {
-        let copy = pg_sys::palloc(bytes.len()).cast::<u8>();
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy, bytes.len());
-        Datum::from(copy)
     }
 }

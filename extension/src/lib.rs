@@ -3,8 +3,9 @@
 //!
 //! * `schema`: the SQL objects, from the folder `sql/`, in the order in which they need each other
 //! * `capture`: triggers; changed rows → events
-//! * `append`: events straight into the heap of the event table
+//! * `append`: events straight into the event table; `heap`: how rows get there without a statement
 //! * `ingest`: clients' events → the event table and the row
+//! * `gather`: the streamer's walsender, which sends what belongs to a transaction together
 //! * `emit`, `materialize`, `declare`, `upcast`: the other functions of the SQL surface
 //! * `erase`, `retention`: what may change events
 //! * `options`: the settings that the extension has
@@ -22,7 +23,9 @@ mod custom;
 mod declare;
 mod emit;
 mod erase;
+mod gather;
 mod head;
+mod heap;
 mod ingest;
 mod jsonb;
 mod materialize;

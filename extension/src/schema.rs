@@ -104,4 +104,5 @@ extension_sql_file!("../../sql/follow_ddl.sql", name = "follow_ddl", requires = 
 extension_sql_file!("../../sql/follow_drop.sql", name = "follow_drop", requires = ["follow_ddl"]);
 extension_sql_file!("../../sql/event_triggers.sql", name = "event_triggers", requires = ["follow_drop"]);
 extension_sql_file!("../../sql/open_states.sql", name = "open_states", requires = ["event_triggers"]);
-extension_sql_file!("../../sql/privileges.sql", name = "privileges", requires = ["open_states"]);
+extension_sql_file!("../../sql/gather_changes.sql", name = "gather_changes", requires = ["open_states"]);
+extension_sql_file!("../../sql/privileges.sql", name = "privileges", requires = ["gather_changes"]);

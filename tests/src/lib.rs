@@ -24,3 +24,4 @@ pub mod shape;
 pub mod sse;
 pub mod streamer;
 pub mod token;
+pub mod walsender;

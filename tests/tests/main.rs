@@ -13,6 +13,7 @@ mod entities;
 mod failover;
 mod fanout;
 mod filter;
+mod gather;
 mod generate;
 mod histories;
 mod hostile;

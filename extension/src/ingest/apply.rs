@@ -2,12 +2,13 @@
 //! (see [`super::touched`]), the rows of many entities at a time ([`super::waves`]).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use headwater_model::clock::Micros;
 use headwater_model::event::{Code, NewEvent, Reject, StoredEvent};
 use headwater_model::fold::State;
+use headwater_model::rules::Rule;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -154,7 +155,14 @@ fn lock<'e>(
     let (first, events) = &group[0];
     let table = Rc::clone(&events[0].table);
     let ids: Vec<String> = group.iter().map(|(entity, _)| entity.entity_id.clone()).collect();
-    let mut rows = row::lock(&table, first.tenant.as_deref(), &ids, role, claims)?;
+    // What is created now is not there yet, as a rule.
+    let begins = |event: &&Prepared| matches!(table.rules.get(event.event.name()), Some(Rule::Create));
+    let begun: HashSet<&str> = group
+        .iter()
+        .filter(|(_, events)| events.iter().any(begins))
+        .map(|(entity, _)| entity.entity_id.as_str())
+        .collect();
+    let mut rows = row::lock(&table, first.tenant.as_deref(), &ids, |id| !begun.contains(id), role, claims)?;
     Spi::connect_mut(|client| {
         let heads = head::heads(client, &first.entity_type, first.tenant.as_deref(), &ids);
         if heads.iter().any(|head| head.erased) {

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use headwater_model::event::{Code, NewEvent, Reject};
 use pgrx::prelude::*;
-use pgrx::{FromDatum, Uuid};
+use pgrx::{FromDatum, Uuid, pg_sys};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::Arrived;
 use super::outcome::{Judged, Rejection, UNIQUE_VIOLATION};
 use crate::clock::pg_uuid;
+use crate::heap::{BATCH_ROWS, Rows, copied, optional, varlena};
 use crate::jsonb::JsonB;
 use crate::spi::{self, SetStatement, for_each_row, run_once};
 
@@ -28,6 +29,9 @@ pub(super) fn digest(event: &NewEvent) -> Vec<u8> {
     );
     Sha256::digest(serde_json::to_vec(&content).expect("texts and JSON values")).to_vec()
 }
+
+/// Columns of `headwater.receipt`.
+const COLUMNS: usize = 9;
 
 /// The table `headwater.receipt`.
 pub(super) struct Receipts;
@@ -185,28 +189,27 @@ fn conflict(one: &Arrived) -> Judged {
 /// Mostly all are. To look for each before it is written, and to let go of it if another writes it at the same moment, costs
 /// half of the insert: that is left until one is there already.
 fn insert(new: &[Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
-    const SQL: &str = "insert into headwater.receipt (event_id, tenant_id, idempotency_key, digest)
-        select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) u (id, tenant_id, key, digest)
-        order by id, tenant_id";
     thread_local! {
-        static ALL: SetStatement = SetStatement::new(SQL);
-        static THE_NEW: SetStatement =
-            SetStatement::new(format!("{SQL} on conflict do nothing returning tenant_id, event_id"));
+        static THE_NEW: SetStatement = SetStatement::new(
+            "insert into headwater.receipt (event_id, tenant_id, idempotency_key, digest)
+             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) u (id, tenant_id, key, digest)
+             order by id, tenant_id collate \"C\" nulls first
+             on conflict do nothing returning tenant_id, event_id",
+        );
     }
     if new.is_empty() {
         return Vec::new();
+    }
+    match spi::attempt(|| insert_all(new), |()| true) {
+        Ok(()) => return new.iter().map(|one| (one.event.tenant_id.clone(), one.event.id)).collect(),
+        Err(error) if error.sqlstate() == UNIQUE_VIOLATION => {}
+        Err(error) => error.rethrow(),
     }
     let ids: Vec<_> = new.iter().map(|one| pg_uuid(one.event.id)).collect();
     let tenants: Vec<_> = new.iter().map(|one| one.event.tenant_id.clone()).collect();
     let keys: Vec<_> = new.iter().map(|one| one.event.idempotency_key.clone()).collect();
     let digests: Vec<_> = new.iter().map(|one| one.digest.clone()).collect();
     let arguments = [ids.into(), tenants.into(), keys.into(), digests.into()];
-    let all = || Spi::connect_mut(|client| ALL.with(|insert| insert.run(client, &arguments)));
-    match spi::attempt(all, |()| true) {
-        Ok(()) => return new.iter().map(|one| (one.event.tenant_id.clone(), one.event.id)).collect(),
-        Err(error) if error.sqlstate() == UNIQUE_VIOLATION => {}
-        Err(error) => error.rethrow(),
-    }
     let mut inserted = Vec::with_capacity(new.len());
     Spi::connect_mut(|client| {
         THE_NEW.with(|insert| insert.run(client, &arguments));
@@ -219,6 +222,31 @@ fn insert(new: &[Arrived]) -> Vec<(Option<String>, uuid::Uuid)> {
         });
     });
     inserted
+}
+
+/// Inserts a receipt for each; raises a unique violation if one is there already.
+fn insert_all(new: &[Arrived]) {
+    let mut ordered: Vec<_> = new.iter().map(|one| &one.event).zip(new).collect();
+    ordered.sort_unstable_by_key(|(event, _)| (event.id, event.tenant_id.as_deref()));
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let mut rows = Rows::open(c"receipt", COLUMNS);
+    for (event, one) in ordered {
+        if rows.waiting() == BATCH_ROWS {
+            rows.flush(|_| ());
+        }
+        rows.put(|values, nulls| {
+            // What it is refused for, and of which entity, is written where it is refused.
+            nulls[4..].fill(true);
+            values[0] = optional(event.tenant_id.as_ref().map(String::as_bytes), &mut nulls[0]);
+            values[1] = copied(event.id.as_bytes());
+            values[2] = optional(event.idempotency_key.as_ref().map(String::as_bytes), &mut nulls[2]);
+            values[3] = varlena(&one.digest);
+            (values[6], nulls[6]) = (pg_sys::Datum::from(now), false);
+        });
+    }
+    rows.flush(|_| ());
+    rows.close();
 }
 
 fn read(earlier: &[Arrived]) -> (ById, ByKey) {

@@ -18,17 +18,23 @@ use crate::spi::SetStatement;
 use crate::table::Table;
 
 /// Locks these entities, in the order of their ids: the rows that are there, and a lock by name for each that is not.
-/// Returns the states of those that are there.
+/// Returns the states of those that are there. Those that are `expected` to be there are looked for first; the others are found
+/// all the same, under the locks of their names.
 pub(super) fn lock(
     table: &Table,
     tenant: Option<&str>,
     ids: &[String],
+    expected: impl Fn(&str) -> bool,
     role: Oid,
     claims: Option<&str>,
 ) -> Result<HashMap<String, State>, Reject> {
-    let keys = Keys::of(table, ids)?;
-    keys.require_canonical(table, ids, role, claims)?;
-    let mut rows = keys.lock(table, tenant, role, claims);
+    Keys::of(table, ids)?.require_canonical(table, ids, role, claims)?;
+    let expected: Vec<String> = ids.iter().filter(|id| expected(id)).cloned().collect();
+    let mut rows = if expected.is_empty() {
+        HashMap::new()
+    } else {
+        Keys::of(table, &expected)?.lock(table, tenant, role, claims)
+    };
     let absent: Vec<String> = ids.iter().filter(|id| !rows.contains_key(*id)).cloned().collect();
     if ids.len() - absent.len() != rows.len() {
         require_own_spelling(ids, &rows)?;

@@ -410,7 +410,7 @@ pub(super) fn look_again(touched: &mut [&mut Touched<'_>], role: Oid, claims: Op
     {
         let ids: Vec<_> = group.iter().map(|touched| touched.entity.entity_id.clone()).collect();
         let (table, tenant) = (Rc::clone(&group[0].table), group[0].entity.tenant.clone());
-        let mut rows = row::lock(&table, tenant.as_deref(), &ids, role, claims)?;
+        let mut rows = row::lock(&table, tenant.as_deref(), &ids, |_| true, role, claims)?;
         let heads = Spi::connect_mut(|client| head::heads(client, &table.entity_type, tenant.as_deref(), &ids));
         for (touched, head) in group.iter_mut().zip(heads) {
             touched.row = rows.remove(&touched.entity.entity_id);

@@ -127,6 +127,7 @@ async fn check_privileges(connection: &mut Connection) -> Result<(), Error> {
            when not has_sequence_privilege('headwater.event_position_seq', 'select') then 'SELECT on headwater.event_position_seq' \
            when not has_function_privilege('headwater.ingest(jsonb, jsonb)', 'execute') then 'EXECUTE on headwater.ingest' \
            when not has_function_privilege('headwater.ensure_publications()', 'execute') then 'EXECUTE on headwater.ensure_publications' \
+           when not has_function_privilege('headwater.gather_changes()', 'execute') then 'EXECUTE on headwater.gather_changes' \
          end",
     )
     .await?;

@@ -45,8 +45,10 @@ pub(super) async fn prepare(connection: &mut Connection, database: &Database, wa
     }
 }
 
-/// Opens the stream at `start`.
+/// Opens the stream at `start`. The walsender sends what belongs to a transaction together, and we are woken once for it
+/// (`extension/src/gather.rs`).
 pub(super) async fn start(connection: &mut Connection, name: &str, start: Lsn) -> Result<(), Error> {
+    connection.query("select headwater.gather_changes()").await?;
     let names = PUBLICATIONS;
     let sql = format!(
         "START_REPLICATION SLOT \"{name}\" LOGICAL {start} (proto_version '1', publication_names '{names}', messages 'true')"
