@@ -18,7 +18,7 @@
 //! * [`metrics`], [`vitals`]: what is counted, and what Postgres says of our slot
 //! * [`console`]: what operators see of all that
 //! * [`http`]: the API
-//! * [`config`], [`database`], [`error`], [`nameless`]: what they all use
+//! * [`config`], [`database`], [`error`], [`nameless`], [`slice`]: what they all use
 //! * [`run`]: puts it together; `headwater serve`
 //! * [`doctor`], [`tail`]: other commands
 //! * [`generate`]: the command that writes clients; apart from all of these
@@ -43,6 +43,7 @@ pub mod registry;
 pub mod run;
 pub mod seam;
 pub mod shape;
+pub mod slice;
 pub mod slot_health;
 pub mod source;
 pub mod tail;

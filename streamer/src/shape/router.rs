@@ -33,6 +33,8 @@ pub(super) struct Router {
     /// Everything committed before it has been routed.
     position: AtomicU64,
     described: Notify,
+    /// There is a shape again.
+    wanted: Notify,
 }
 
 impl Router {
@@ -42,6 +44,7 @@ impl Router {
             routes: Mutex::default(),
             position: AtomicU64::new(0),
             described: Notify::new(),
+            wanted: Notify::new(),
         }
     }
 
@@ -62,6 +65,7 @@ impl Router {
         // Under the lock, so that the router stands still.
         shape.begin_hits(self.position());
         routes.add(shape);
+        self.wanted.notify_one();
     }
 
     /// Routes until `shutdown`.
@@ -79,7 +83,11 @@ impl Router {
             if self.route(log) {
                 self.described.notify_one();
             }
-            if arrivals.changed().await.is_err() {
+            if self.lock().is_empty() {
+                // Nobody is to be woken: no commit need wake us. But not for long, so that a first shape does not find us far behind.
+                let _ = timeout(LOOK, self.wanted.notified()).await;
+                arrivals.mark_unchanged();
+            } else if arrivals.changed().await.is_err() {
                 return;
             }
         }

@@ -130,6 +130,11 @@ impl Routes {
         }
     }
 
+    /// Whether there is no shape.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
     /// Every shape once.
     pub(super) fn each<'a>(&'a self, mut take: impl FnMut(&'a Arc<Shape>)) {
         for (table, routes) in &self.tables {

@@ -19,6 +19,7 @@ use super::outbox::Mark;
 use crate::events::{Events, Filter};
 use crate::log::Log;
 use crate::registry::Registry;
+use crate::slice::ask_for_short_turns;
 use crate::tally::Tally;
 use headwater_model::cursor::{Cursor, Epoch, Offset, Position};
 use mio::{Poll, Token};
@@ -110,6 +111,7 @@ impl Reactor {
 
     /// Until it is told to stop; then every reader is given back.
     pub(super) fn run(mut self) {
+        ask_for_short_turns();
         let mut readiness = mio::Events::with_capacity(READINESS_PER_POLL);
         loop {
             if let Err(error) = self.poll.poll(&mut readiness, self.patience())

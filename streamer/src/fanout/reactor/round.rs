@@ -10,6 +10,10 @@ use std::time::Instant;
 /// Events that are put together before sockets get them: it bounds the memory of a round.
 const EVENTS_PER_ROUND: usize = 4096;
 
+/// Sockets that are written to before other threads have a turn, if they want one: whoever reads beside us has what was written, and the
+/// source what comes next, before everybody has this. With short turns (`slice.rs`) giving way costs little.
+const WRITES_PER_TURN: usize = 8;
+
 impl Reactor {
     /// Brings what is new to those who are at the head, then lets new readers in.
     pub(super) fn round(&mut self) {
@@ -78,6 +82,7 @@ impl Reactor {
     /// Ends a round that began at `before`.
     fn deliver(&mut self, before: Mark) {
         let now = Instant::now();
+        let mut wrote = 0;
         for channel in std::mem::take(&mut self.channels.dirty) {
             let chunks = self.channels.cut(channel);
             let mut gone = Vec::new();
@@ -85,6 +90,11 @@ impl Reactor {
             for key in &self.channels.get(channel).members {
                 let reader = &mut self.readers[*key];
                 if reader.mark.is_none() {
+                    if wrote == WRITES_PER_TURN {
+                        std::thread::yield_now();
+                        wrote = 0;
+                    }
+                    wrote += 1;
                     match reader.take_chunks(&chunks, before, self.at, now) {
                         Ok(()) => lagging += usize::from(reader.mark.is_some()),
                         Err(error) => gone.push((*key, error)),
