@@ -8,6 +8,7 @@ use headwater_model::clock::Micros;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::heap::{BATCH_ROWS, Rows, copied, optional, varlena};
+use crate::seek::BY_ENTITY;
 
 /// Payload bytes held for one write to the heap. A larger event is written alone.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -143,8 +144,6 @@ impl Appender {
 const SORTED_ENTRIES: usize = 200_000;
 /// After how many entries what an index leaves behind is freed.
 const ENTRIES_BETWEEN_RESETS: usize = 256;
-/// The columns of `event_entity`, by their numbers in the table: `entity_id`, `entity_type`, `occurred_at`, `id`.
-const BY_ENTITY: [i16; 4] = [5, 4, 9, 2];
 
 /// The index `event_entity`, whose entries are made at the end, in the order of their keys: of many rows with random
 /// keys, each would otherwise seek its page anew. That was more than half of the cost of capture.

@@ -1,5 +1,7 @@
 //! Where an entity's fold stands, and the fold itself, read from the event table.
 
+use std::cell::Cell;
+
 use headwater_model::clock::Micros;
 use headwater_model::event::{StoredEvent, name_of};
 use headwater_model::fold::{self, State};
@@ -13,7 +15,8 @@ use serde_json::Value;
 use crate::clock;
 use crate::custom::{self, Runner};
 use crate::jsonb::JsonB;
-use crate::spi::{SetStatement, for_each_row, latest, read_once};
+use crate::seek::Seek;
+use crate::spi::{SetStatement, Statement, for_each_row, latest, read_once};
 
 /// An entity within a tenant: what locks, heads and folds belong to.
 #[allow(clippy::struct_field_names, reason = "the names that they have in SQL")]
@@ -37,6 +40,36 @@ pub(crate) struct Head {
 
 /// Where these entities stand, all of one type and tenant.
 pub(crate) fn heads(
+    client: &mut SpiClient<'_>,
+    entity_type: &str,
+    tenant: Option<&str>,
+    entity_ids: &[String],
+) -> Vec<Head> {
+    thread_local! {
+        /// Whether something had been erased or folded when this backend last asked.
+        static GONE: Cell<bool> = const { Cell::new(false) };
+        static IS_GONE: Statement = Statement::new(
+            "select exists (select from headwater.erased) or exists (select from headwater.snapshot)",
+        );
+    }
+    if !GONE.get()
+        && let Some(seek) = Seek::now(entity_type, tenant)
+    {
+        let last = seek.last(entity_ids);
+        seek.close();
+        // Asked behind it: what is not there now was not there then.
+        let gone = IS_GONE
+            .with(|gone| gone.run(client, &[]).first().get_one().expect("one boolean").expect("exists is not null"));
+        GONE.set(gone);
+        if !gone {
+            return last.into_iter().map(|last| Head { last, erased: false }).collect();
+        }
+    }
+    heads_among_all(client, entity_type, tenant, entity_ids)
+}
+
+/// The same, where entities were erased, or events folded into snapshots.
+fn heads_among_all(
     client: &mut SpiClient<'_>,
     entity_type: &str,
     tenant: Option<&str>,
@@ -105,6 +138,11 @@ pub(crate) fn overtaken(
     tenant: Option<&str>,
     places: &[(&str, Order)],
 ) -> Option<String> {
+    if let Some(seek) = Seek::latest(entity_type, tenant) {
+        let overtaken = seek.overtaken(places);
+        seek.close();
+        return overtaken;
+    }
     thread_local! {
         static BEHIND: SetStatement = SetStatement::new(
             "select u.entity_id, e.xmin

@@ -10,7 +10,7 @@
 //! * `erase`, `retention`: what may change events
 //! * `options`: the settings that the extension has
 //! * `openapi`: the HTTP API and the entities, for clients to be made of
-//! * `head`: where an entity's fold stands, and the fold, read from the event table
+//! * `head`: where an entity's fold stands, and the fold, read from the event table; `seek`: found in its index without a statement
 //! * `custom`: the application's own merge functions; `put_off`: what those whose code runs in ingest may not do
 //! * `scan`: rows of users' tables, read without planning a statement
 //! * `table`: what there is to know of an enabled table; `render`: its rows as JSON, its keys as text
@@ -37,6 +37,7 @@ mod render;
 mod retention;
 mod scan;
 mod schema;
+mod seek;
 mod session;
 mod settings;
 mod spi;

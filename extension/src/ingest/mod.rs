@@ -6,9 +6,11 @@
 //! 3. [`apply`]: the whole batch at once; if anything is wrong with it, in halves of halves, each in a subtransaction.
 //! 4. What was refused is written down: in its receipt, and as a dead letter.
 //!
-//! Locks are taken in one order, receipts by id and then entities by key, so that batches seldom meet in opposite order;
-//! rows are written in the order of the batch, so that an order may stand before its lines. With plain SQL they may: then one of the two is told to try again, a batch by an error that the
-//! streamer answers with 503.
+//! Locks are taken in one order, receipts by id and then entities by key, so that batches seldom meet in opposite order:
+//! of the entities first rows that are expected to be there, then the names of all others, whose rows are looked for under
+//! these. Rows are written in the order of the batch, so that an order may stand before its lines. With plain SQL, and where
+//! what is created is there already, batches may meet: then one is told to try again, by an error that the streamer answers
+//! with 503.
 
 pub(crate) mod apply;
 mod identity;
