@@ -126,7 +126,7 @@ impl<'a> Seek<'a> {
 /// One entity after the other.
 struct Scan<'s> {
     seek: &'s Seek<'s>,
-    scan: pg_sys::IndexScanDesc,
+    descriptor: pg_sys::IndexScanDesc,
     keys: [pg_sys::ScanKeyData; MOST_KEYS],
     count: usize,
 }
@@ -162,7 +162,7 @@ impl<'s> Scan<'s> {
                 pg_sys::index_beginscan(seek.relation, seek.index, seek.snapshot, std::ptr::null_mut(), number, 0);
             scan
         };
-        Self { seek, scan, keys, count }
+        Self { seek, descriptor: scan, keys, count }
     }
 
     /// From here on, the events of this entity; those from an instant on.
@@ -171,7 +171,7 @@ impl<'s> Scan<'s> {
         self.keys[2].sk_argument = Datum::from(from.map_or(0, Micros::to_postgres));
         let count = i32::try_from(self.count).expect("a few");
         // SAFETY: as many keys as the scan was begun with; their values live until the next ones.
-        unsafe { pg_sys::index_rescan(self.scan, self.keys.as_mut_ptr(), count, std::ptr::null_mut(), 0) };
+        unsafe { pg_sys::index_rescan(self.descriptor, self.keys.as_mut_ptr(), count, std::ptr::null_mut(), 0) };
     }
 
     /// The next applying event of the tenant's, and which transaction wrote it.
@@ -179,7 +179,7 @@ impl<'s> Scan<'s> {
         let slot = self.seek.slot;
         // SAFETY: a slot of the table, whose columns are known.
         unsafe {
-            while pg_sys::index_getnext_slot(self.scan, direction, slot) {
+            while pg_sys::index_getnext_slot(self.descriptor, direction, slot) {
                 pg_sys::slot_getsomeattrs(slot, COLUMNS);
                 let columns = usize::try_from(COLUMNS).expect("a few");
                 let values = std::slice::from_raw_parts((*slot).tts_values, columns);
@@ -202,7 +202,7 @@ impl<'s> Scan<'s> {
     fn end(self) {
         // SAFETY: begun by us.
         unsafe {
-            pg_sys::index_endscan(self.scan);
+            pg_sys::index_endscan(self.descriptor);
             pg_sys::ExecClearTuple(self.seek.slot);
         }
     }
