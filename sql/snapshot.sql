@@ -12,6 +12,8 @@ create table headwater.snapshot (
   is_floor boolean not null default false,
   unique nulls not distinct (entity_type, entity_id, tenant_id, id)
 );
+-- Whether anything of a type is folded, beside very many baselines.
+create index snapshot_folded on headwater.snapshot (entity_type) where id is not null;
 comment on table headwater.snapshot is 'States beneath the events. A baseline is a row as it was before its first event; the others are folds, made by headwater.compact.';
 comment on column headwater.snapshot.state is 'The state; null where the entity did not exist.';
 comment on column headwater.snapshot.schema_version is 'The form of the state: headwater.upcast says how it becomes the present one.';

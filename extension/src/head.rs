@@ -1,6 +1,7 @@
 //! Where an entity's fold stands, and the fold itself, read from the event table.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashSet;
 
 use headwater_model::clock::Micros;
 use headwater_model::event::{StoredEvent, name_of};
@@ -46,24 +47,24 @@ pub(crate) fn heads(
     entity_ids: &[String],
 ) -> Vec<Head> {
     thread_local! {
-        /// Whether something had been erased or folded when this backend last asked.
-        static GONE: Cell<bool> = const { Cell::new(false) };
+        /// Types of which something had been erased or folded when this backend last asked: it stays so.
+        static GONE: RefCell<HashSet<String>> = RefCell::default();
         static IS_GONE: Statement = Statement::new(
-            "select exists (select from headwater.erased) or exists (select from headwater.snapshot)",
+            "select exists (select from headwater.erased x where x.entity_type = $1)
+                 or exists (select from headwater.snapshot s where s.entity_type = $1 and s.id is not null)",
         );
     }
-    if !GONE.get()
+    if !GONE.with_borrow(|gone| gone.contains(entity_type))
         && let Some(seek) = Seek::now(entity_type, tenant)
     {
         let last = seek.last(entity_ids);
         seek.close();
         // Asked behind it: what is not there now was not there then.
-        let gone = IS_GONE
-            .with(|gone| gone.run(client, &[]).first().get_one().expect("one boolean").expect("exists is not null"));
-        GONE.set(gone);
-        if !gone {
+        let gone = IS_GONE.with(|gone| gone.run(client, &[entity_type.into()]).first().get_one());
+        if gone.expect("a boolean") == Some(false) {
             return last.into_iter().map(|last| Head { last, erased: false }).collect();
         }
+        GONE.with_borrow_mut(|gone| gone.insert(entity_type.to_owned()));
     }
     heads_among_all(client, entity_type, tenant, entity_ids)
 }

@@ -13,6 +13,7 @@ alter table headwater.snapshot
   add column is_floor boolean not null default false,
   drop constraint snapshot_entity_type_entity_id_tenant_id_key,
   add unique nulls not distinct (entity_type, entity_id, tenant_id, id);
+create index snapshot_folded on headwater.snapshot (entity_type) where id is not null;
 -- file: erased
 -- file: past_entity
 insert into headwater.past_entity

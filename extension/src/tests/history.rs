@@ -14,6 +14,7 @@ mod tests {
     use pgrx::prelude::*;
     use serde_json::{Value, json};
 
+    use crate::head;
     use crate::tests::tests::{
         ORDER, assert_accepted, assert_rows_equal_folds, codes, event, failure, ingest, one, orders, rows, run,
     };
@@ -326,5 +327,43 @@ mod tests {
         );
         let (code, message, _) = failure(&format!("select headwater.upcast('order', 1, {remove})"));
         assert_eq!((code.as_str(), message.as_str()), ("42501", "must be owner of table public.orders"));
+    }
+    #[pg_test]
+    fn where_entities_stand_is_the_same_by_index_and_by_sql() {
+        run("insert into headwater.event (id, tenant_id, entity_type, entity_id, event_type, payload, schema_version, occurred_at, recorded_at, source, applies)
+             select gen_random_uuid(), (array[null, 't', 'u'])[1 + n % 3], (array['x', 'xy'])[1 + n / 3 % 2], (array['a', 'ab', 'b/c', '1', '10', 'ä'])[1 + n / 6 % 6],
+                    'x.e', '{}', 1, now() - (random() * 20)::int * interval '1 s', now(), 'sql', random() < 0.5 from generate_series(0, 1999) n");
+        let ids: Vec<String> = ["a", "ab", "b", "b/c", "1", "10", "ä", "none", ""].map(str::to_owned).to_vec();
+        let compare = |says: &str| {
+            for (entity_type, tenant) in
+                ["x", "xy", "y"].into_iter().flat_map(|t| [(t, None), (t, Some("t")), (t, Some("v"))])
+            {
+                let heads = Spi::connect_mut(|client| head::heads(client, entity_type, tenant, &ids));
+                for (id, found) in ids.iter().zip(heads) {
+                    let last = one::<String>(&format!(
+                        "select (select (extract(epoch from occurred_at) * 1000000)::int8 || ' ' || id from headwater.event
+                         where entity_type = '{entity_type}' and entity_id = '{id}' and tenant_id is not distinct from {} and applies
+                         order by occurred_at desc, id desc limit 1)",
+                        tenant.map_or("null".to_owned(), |tenant| format!("'{tenant}'")),
+                    ));
+                    let found_last = found.last.map(|(at, id)| format!("{} {id}", at.0));
+                    assert_eq!(found_last, last, "{says}: {entity_type} {id} {tenant:?}");
+                    assert_eq!(
+                        found.erased,
+                        says == "erased" && entity_type == "x" && id == "ab",
+                        "{says}: {entity_type} {id}"
+                    );
+                }
+            }
+        };
+        compare("by index");
+        // From here on, of this type by SQL.
+        run("insert into headwater.erased (entity_type, entity_id, erased_by) values ('x', 'ab', 'somebody')");
+        compare("erased");
+        run(
+            "insert into headwater.snapshot (entity_type, entity_id, state, occurred_at, id) values ('xy', 'none', '{}', '2020-01-01', gen_random_uuid())",
+        );
+        let head = Spi::connect_mut(|client| head::heads(client, "xy", None, &["none".to_owned()]));
+        assert!(head[0].last.is_some(), "what is folded is not there for the index");
     }
 }

@@ -140,6 +140,7 @@ mod tests {
         ("columns_of", &["'t'::regclass"]),
         ("follow_types", &["'{25}'::oid[]"]),
         ("following", &[]),
+        ("gather_changes", &[]),
         ("why_not_capturable", &["'t'::regclass"]),
         ("check_sequences", &[]),
         ("check_snapshots", &[]),

@@ -56,6 +56,7 @@ mod tests {
         ("follow_partitions", ""),
         ("follow_types", ""),
         ("following", ""),
+        ("gather_changes", "w"),
         ("grant_client", ""),
         ("greatest_key", ""),
         ("history", "rwa"),
