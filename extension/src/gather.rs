@@ -85,8 +85,13 @@ fn goes_on(kind: u8, message: &[u8]) -> bool {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn put_message_noblock(kind: c_char, message: *const c_char, length: usize) {
-    // SAFETY: a message of this length, as Postgres promises.
-    let bytes = unsafe { std::slice::from_raw_parts(message.cast::<u8>(), length) };
+    let bytes = if message.is_null() {
+        // `CopyDone`: nothing but its kind.
+        &[]
+    } else {
+        // SAFETY: a message of this length, as Postgres promises.
+        unsafe { std::slice::from_raw_parts(message.cast::<u8>(), length) }
+    };
     let held = HELD.get() + length;
     HELD.set(if held <= HELD_BYTES && goes_on(kind.cast_unsigned(), bytes) { held } else { 0 });
     // SAFETY: as it was called.

@@ -81,6 +81,12 @@ impl Walsender {
         (messages, whole)
     }
 
+    /// Ends the stream, as a client that goes does; the connection can be asked again.
+    pub fn end(&mut self) {
+        self.send(Some(b'c'), &[]);
+        self.until(b'Z');
+    }
+
     fn send(&mut self, tag: Option<u8>, body: &[u8]) {
         let length = i32::try_from(body.len() + 4).unwrap().to_be_bytes();
         let message = [tag.as_slice(), &length, body].concat();

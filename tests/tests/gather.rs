@@ -72,6 +72,8 @@ fn told(mut walsender: Walsender) -> Vec<Message> {
             let commits = message.body[0] == b'C';
             messages.push(message);
             if is_last && commits {
+                walsender.end();
+                assert_eq!(Some("1"), walsender.query("select 1").as_deref());
                 return messages;
             }
         }
